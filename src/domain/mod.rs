@@ -1,0 +1,3 @@
+//! Pure types and decisions: no async, no clock, no randomness, no I/O. `now` is always an argument.
+
+pub mod time;

@@ -1,0 +1,14 @@
+//! Watchpost: a push-notification channel service.
+//!
+//! A client opens an expiring *watch channel* on a resource; the server sends a `sync` message and then a
+//! notification for every change, in order, until the channel ends. The idea behind it: one log per resource,
+//! one cursor per channel. A publish appends one row whatever the number of channels.
+//!
+//! The layers, each of which may only use those to its right:
+//! `web`, `jobs`, `cli` → `app` → `store`, `signing`, `wake` → `domain`, and
+//! `engine` → `store`, `signing`, `outbound`, `wake`, `domain`. Only `cli::serve` knows everything.
+
+pub mod clock;
+pub mod domain;
+pub mod entropy;
+pub mod outbound;
