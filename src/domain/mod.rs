@@ -1,3 +1,13 @@
 //! Pure types and decisions: no async, no clock, no randomness, no I/O. `now` is always an argument.
 
+pub mod backoff;
+pub mod channel;
+pub mod cursor;
+pub mod event;
+pub mod expiry;
+pub mod headers;
+pub mod id;
+pub mod invalid;
+pub mod outcome;
+pub mod resource;
 pub mod time;

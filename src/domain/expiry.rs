@@ -1,0 +1,159 @@
+//! When a channel expires: the most restrictive of what was asked for and what the server allows.
+//!
+//! Too long is clamped, as Google does; the past is refused. Results are whole seconds, since that is what
+//! `X-Goog-Channel-Expiration` can carry.
+
+use std::time::Duration;
+
+use super::{invalid::Invalid, time::Timestamp};
+
+/// Smaller expirations are almost certainly seconds, or a lifetime.
+const SMALLEST_MILLIS: i64 = 10_000_000_000;
+
+/// Lifetimes that the server grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    pub default: Duration,
+    pub max: Duration,
+}
+
+/// What a request asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// A moment: Google's `expiration`, `/v1`'s `expiresAt`.
+    pub at: Option<Timestamp>,
+    /// A lifetime in seconds: Google's `params.ttl`, `/v1`'s `ttlSeconds`.
+    pub ttl_seconds: Option<i64>,
+}
+
+/// Which of the two was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExpiryError {
+    At(Invalid),
+    Ttl(Invalid),
+}
+
+impl Lifetimes {
+    /// Where both are given the smaller one counts.
+    pub fn resolve(&self, asked: Asked, now: Timestamp) -> Result<Timestamp, ExpiryError> {
+        let latest = now.plus(self.max);
+        let mut expires_at = if asked == Asked::default() { now.plus(self.default) } else { latest };
+        if let Some(at) = asked.at {
+            if at.as_millis() < SMALLEST_MILLIS {
+                return Err(ExpiryError::At(Invalid::Rule("be Unix time in milliseconds")));
+            }
+            if at.floor_to_second() <= now {
+                return Err(ExpiryError::At(Invalid::Rule("lie in the future, by at least a second")));
+            }
+            expires_at = expires_at.min(at);
+        }
+        if let Some(seconds) = asked.ttl_seconds {
+            let Some(seconds @ 1..) = u64::try_from(seconds).ok() else {
+                return Err(ExpiryError::Ttl(Invalid::Rule("be at least 1 second")));
+            };
+            expires_at = expires_at.min(now.plus(Duration::from_secs(seconds)));
+        }
+        // Rounding up to a second of a channel opened within it would promise more than was asked; rounding
+        // down a lifetime of one second would leave none.
+        Ok(expires_at.min(latest).floor_to_second().max(now.floor_to_second().plus(Duration::from_secs(1))))
+    }
+}
+
+/// A whole number as clients write it: `3600`, `"3600"` without its quotes, or an integral float such as
+/// `1767225600123.0`, which `googleapiclient.channel` always sends.
+pub fn parse_whole_number(text: &str) -> Result<i64, Invalid> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let text = text.trim();
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let looks_numeric =
+        text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+    match text.parse::<f64>() {
+        Ok(number) if looks_numeric && number.fract() == 0.0 && number.abs() <= EXACT =>
+        {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::as_conversions,
+                reason = "integral and within 2^53"
+            )]
+            Ok(number as i64)
+        }
+        _ => Err(Invalid::Type("a whole number")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIFETIMES: Lifetimes =
+        Lifetimes { default: Duration::from_hours(7 * 24), max: Duration::from_hours(30 * 24) };
+    const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_123);
+
+    fn resolve(at: Option<i64>, ttl_seconds: Option<i64>) -> Result<i64, ExpiryError> {
+        let asked = Asked { at: at.map(Timestamp::from_millis), ttl_seconds };
+        LIFETIMES.resolve(asked, NOW).map(Timestamp::as_millis)
+    }
+
+    #[test]
+    fn numbers_as_clients_write_them() {
+        for (text, number) in [
+            ("3600", 3_600),
+            ("1767225600123.0", 1_767_225_600_123),
+            ("1.7672256e12", 1_767_225_600_000),
+            ("-5", -5),
+            (" 7 ", 7),
+        ] {
+            assert_eq!(parse_whole_number(text), Ok(number), "{text}");
+        }
+        for junk in ["", "1.5", "NaN", "inf", "1e308", "0x10", "1_000", "soon", "99999999999999999999"] {
+            assert!(parse_whole_number(junk).is_err(), "{junk}");
+        }
+    }
+
+    #[test]
+    fn the_most_restrictive_counts() {
+        let floor = NOW.floor_to_second().as_millis();
+        assert_eq!(resolve(None, None), Ok(floor + 7 * 86_400_000));
+        assert_eq!(
+            resolve(Some(NOW.as_millis() + 90_000_000_000), None),
+            Ok(floor + 30 * 86_400_000),
+            "clamped"
+        );
+        assert_eq!(resolve(None, Some(i64::MAX)), Ok(floor + 30 * 86_400_000), "clamped");
+        assert_eq!(resolve(Some(NOW.as_millis() + 7_200_000), Some(3_600)), Ok(floor + 3_600_000));
+        assert_eq!(resolve(Some(NOW.as_millis() + 1_800_000), Some(3_600)), Ok(floor + 1_800_000));
+        assert_eq!(resolve(None, Some(1)), Ok(floor + 1_000));
+    }
+
+    #[test]
+    fn the_past_and_seconds_are_refused() {
+        assert!(matches!(resolve(Some(3_600), None), Err(ExpiryError::At(_))), "seconds");
+        assert!(matches!(resolve(Some(NOW.as_millis()), None), Err(ExpiryError::At(_))));
+        assert!(
+            matches!(resolve(Some(NOW.as_millis() + 10), None), Err(ExpiryError::At(_))),
+            "this very second"
+        );
+        assert!(matches!(resolve(None, Some(0)), Err(ExpiryError::Ttl(_))));
+        assert!(matches!(resolve(None, Some(-1)), Err(ExpiryError::Ttl(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn results_lie_ahead_and_within_the_limit(at in proptest::option::of(any::<i64>()), ttl in proptest::option::of(any::<i64>())) {
+            if let Ok(expires_at) = resolve(at, ttl) {
+                prop_assert!(expires_at > NOW.as_millis());
+                prop_assert!(expires_at <= NOW.plus(LIFETIMES.max).as_millis());
+                prop_assert_eq!(expires_at % 1_000, 0);
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_without_panic(text in ".{0,60}") {
+            let _ = parse_whole_number(&text);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What can be wrong with a value, without saying where it stood: the face that read it adds the field's name.
+
+/// The display text continues a sentence that begins with the field's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    #[error("is required")]
+    Missing,
+    #[error("must be {0}")]
+    Type(&'static str),
+    #[error("is longer than {max} {unit}")]
+    TooLong { max: usize, unit: &'static str },
+    #[error("has more than {max} entries")]
+    TooMany { max: usize },
+    #[error("must not contain control or non-ASCII characters")]
+    NotHeaderSafe,
+    #[error("must {0}")]
+    Rule(&'static str),
+}
+
+/// Visible ASCII and single spaces: what a header value can carry without changing.
+pub fn header_safe(text: &str, max: usize) -> Result<(), Invalid> {
+    if text.len() > max {
+        return Err(Invalid::TooLong { max, unit: "characters" });
+    }
+    if !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Err(Invalid::NotHeaderSafe);
+    }
+    if text.starts_with(' ') || text.ends_with(' ') {
+        return Err(Invalid::Rule("not begin or end with a space"));
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! What an answer means. The table of `design.md`, as one function.
+
+/// What came of one attempt, as the ledger names it and the machine acts on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// 2xx: the notification is terminal.
+    Delivered,
+    /// Retried on the schedule.
+    Failed,
+    /// Retried on the schedule, `Retry-After` is a floor, and the host's window shrinks.
+    Overloaded,
+    /// 410: the channel ends.
+    Gone,
+    /// Not sent: the address is forbidden at send time. Retried on the schedule.
+    Forbidden,
+    /// Our own failure: nothing left this node. Retried soon, never charged to the channel.
+    Ours,
+}
+
+/// How an attempt ended before it had a status line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    Forbidden,
+    Dns,
+    Connect,
+    Tls,
+    TimeoutConnect,
+    TimeoutAnswer,
+    BadHttp,
+    Reset,
+    /// No descriptor, no memory, no store: this node's fault.
+    Local,
+}
+
+impl Failure {
+    /// The stable code that the ledger and the API show.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Forbidden => "address_forbidden",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::TimeoutConnect => "timeout_connect",
+            Self::TimeoutAnswer => "timeout_answer",
+            Self::BadHttp => "bad_http",
+            Self::Reset => "reset",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// Judges a status line.
+pub const fn of_status(status: u16) -> Verdict {
+    match status {
+        200..=299 => Verdict::Delivered,
+        410 => Verdict::Gone,
+        408 | 425 | 429 | 503 => Verdict::Overloaded,
+        _ => Verdict::Failed,
+    }
+}
+
+/// Judges an attempt that got no status line.
+pub const fn of_failure(failure: Failure) -> Verdict {
+    match failure {
+        Failure::Forbidden => Verdict::Forbidden,
+        Failure::TimeoutConnect | Failure::TimeoutAnswer => Verdict::Overloaded,
+        Failure::Local => Verdict::Ours,
+        Failure::Dns | Failure::Connect | Failure::Tls | Failure::BadHttp | Failure::Reset => Verdict::Failed,
+    }
+}
+
+/// Whether the receiver refused this very notification: three of these park a sync.
+pub const fn is_client_error(status: u16) -> bool {
+    matches!(status, 400..=499) && !matches!(status, 408 | 410 | 425 | 429)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_one_meaning() {
+        for status in 0..=999 {
+            let expected = match status {
+                200..=299 => Verdict::Delivered,
+                410 => Verdict::Gone,
+                408 | 425 | 429 | 503 => Verdict::Overloaded,
+                _ => Verdict::Failed,
+            };
+            assert_eq!(of_status(status), expected, "{status}");
+        }
+        assert!(
+            is_client_error(404) && !is_client_error(429) && !is_client_error(410) && !is_client_error(500)
+        );
+    }
+}
