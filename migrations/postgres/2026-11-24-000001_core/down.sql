@@ -1,0 +1,10 @@
+drop table changed_channels;
+drop table lease;
+drop table exceptions;
+drop table attempts;
+drop table cursors;
+drop table channels;
+drop table idempotency_keys;
+drop table work;
+drop table events;
+drop table resources;

@@ -1,0 +1,35 @@
+//! Background tasks, supervised: a task that panics takes the process down instead of leaving it to limp
+//! without its engine or its writer. A crash loses nothing, a zombie would.
+//!
+//! Everything that must outlive a caller's disconnect runs here and not on a web worker's runtime.
+
+use std::{future::Future, panic::AssertUnwindSafe};
+
+use futures_util::FutureExt;
+use tokio::{runtime::Handle, task::JoinHandle};
+
+#[derive(Clone, Debug)]
+pub struct Tasks(Handle);
+
+impl Tasks {
+    /// Tasks on the runtime that the caller runs on.
+    pub fn current() -> Self {
+        Self(Handle::current())
+    }
+
+    pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.0.spawn(async move {
+            match AssertUnwindSafe(future).catch_unwind().await {
+                Ok(output) => output,
+                Err(_) => {
+                    tracing::error!(task.name = name, "a task panicked: stopping at once");
+                    std::process::abort();
+                }
+            }
+        })
+    }
+}

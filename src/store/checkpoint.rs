@@ -1,0 +1,61 @@
+//! Checkpoints: what came of a batch of attempts, in one transaction.
+//!
+//! A cursor row applies only where `moved` is what the lane loaded: a command may have moved the cursor since.
+//! Raising `fanned` alone records a resource's level channels; the work row goes when it has caught up.
+
+use crate::domain::{
+    channel::{ChannelKey, ResourceKey},
+    cursor::Cursor,
+    time::Timestamp,
+};
+
+/// Outcomes that one checkpoint takes.
+pub const OUTCOMES_MAX: usize = 256;
+
+#[derive(Debug, Default)]
+pub struct Checkpoint {
+    /// The lease's epoch under which the attempts were made. SQLite has one node and ignores it.
+    pub epoch: i64,
+    pub cursors: Vec<Cursor>,
+    pub fanned: Vec<(ResourceKey, i64)>,
+    pub attempts: Vec<Attempt>,
+    pub parked: Vec<Parked>,
+}
+
+impl Checkpoint {
+    pub const fn is_empty(&self) -> bool {
+        self.cursors.is_empty() && self.fanned.is_empty() && self.attempts.is_empty() && self.parked.is_empty()
+    }
+}
+
+/// What a durable checkpoint tells the engine.
+#[derive(Debug, Default)]
+pub struct Checkpointed {
+    /// Channels whose cursor was moved from outside: their rows were not written, their attempts were.
+    pub moved: Vec<ChannelKey>,
+}
+
+/// One HTTP request that carried a notification, for the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    pub channel: ChannelKey,
+    pub number: i64,
+    pub attempt: u32,
+    pub started_at: Timestamp,
+    pub duration_ms: i64,
+    /// The word for what came of it: `delivered`, `failed`, …
+    pub outcome: &'static str,
+    pub status: Option<u16>,
+    /// A stable code where there was no status line.
+    pub error: Option<&'static str>,
+}
+
+/// A notification that is set aside with its evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    pub channel: ChannelKey,
+    pub seq: i64,
+    pub status: Option<u16>,
+    pub attempts: u32,
+    pub at: Timestamp,
+}

@@ -1,0 +1,4 @@
+//! What truly differs between the databases: appending, checkpoints, connecting, the lease. Written natively.
+
+pub(super) mod postgres;
+pub(super) mod sqlite;

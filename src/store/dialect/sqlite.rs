@@ -1,0 +1,101 @@
+//! SQLite: one synchronous closure per batch on the only writing connection.
+
+use std::collections::HashMap;
+
+use diesel::{RunQueryDsl, SqliteConnection, prelude::*, result::QueryResult};
+
+use crate::{
+    domain::channel::{ChannelKey, ResourceKey},
+    store::{
+        attempts::NewAttemptRow,
+        checkpoint::{Checkpoint, Checkpointed},
+        cursors::CursorRow,
+        events::NewEventRow,
+        exceptions::ExceptionRow,
+        idempotency::{KeyRow, stored},
+        journal::{self, Appended, Key, Placement, Publish, Stored},
+        schema::{attempts, cursors, events, exceptions, idempotency_keys, resources, work},
+    },
+};
+
+/// Appends a batch of publishes inside the caller's transaction.
+pub(in crate::store) fn append(c: &mut SqliteConnection, publishes: &[Publish]) -> QueryResult<Appended> {
+    let mut first_answers = HashMap::new();
+    for key in journal::keys(publishes).into_keys() {
+        if let Some(found) = first_answer(c, &key)? {
+            first_answers.insert(key, found);
+        }
+    }
+    let resolution = journal::resolve(publishes, &first_answers);
+    let mut heads = HashMap::new();
+    for (project, path) in resolution.resources() {
+        let now = publishes.first().map(|publish| publish.now).unwrap_or_default();
+        let row = super::super::resources::NewResourceRow::new(project, path, now);
+        diesel::insert_into(resources::table).values(&row).on_conflict_do_nothing().execute(c)?;
+        let (key, head): (i64, i64) = resources::table
+            .filter(resources::project.eq(project))
+            .filter(resources::path.eq(path.as_str()))
+            .select((resources::id, resources::head_seq))
+            .first(c)?;
+        heads.insert((project.to_owned(), path.as_str().to_owned()), (ResourceKey(key), head));
+    }
+    let placement = resolution.place(&heads);
+    write(c, &placement)?;
+    Ok(placement.into())
+}
+
+fn first_answer(c: &mut SqliteConnection, key: &Key) -> QueryResult<Option<Stored>> {
+    let found: Option<(Vec<u8>, String)> = idempotency_keys::table
+        .find((&key.project, key.scope, &key.key))
+        .select((idempotency_keys::fingerprint, idempotency_keys::answer))
+        .first(c)
+        .optional()?;
+    found.map(|(fingerprint, answer)| stored(fingerprint, &answer)).transpose()
+}
+
+fn write(c: &mut SqliteConnection, placement: &Placement) -> QueryResult<()> {
+    for placed in &placement.events {
+        diesel::insert_into(events::table).values(NewEventRow::from(placed)).execute(c)?;
+    }
+    for (key, raised) in &placement.heads {
+        diesel::update(resources::table.find(key.0)).set(resources::head_seq.eq(raised.to)).execute(c)?;
+        // No work row means that everybody had the log up to the old head.
+        diesel::insert_into(work::table)
+            .values((work::resource.eq(key.0), work::head_seq.eq(raised.to), work::fanned_seq.eq(raised.from)))
+            .on_conflict(work::resource)
+            .do_update()
+            .set(work::head_seq.eq(raised.to))
+            .execute(c)?;
+    }
+    for first in &placement.answers {
+        diesel::insert_into(idempotency_keys::table).values(KeyRow::from(first)).execute(c)?;
+    }
+    Ok(())
+}
+
+/// Writes a checkpoint inside the caller's transaction.
+pub(in crate::store) fn checkpoint(c: &mut SqliteConnection, checkpoint: &Checkpoint) -> QueryResult<Checkpointed> {
+    let mut moved = Vec::new();
+    for cursor in &checkpoint.cursors {
+        let row = CursorRow::from(cursor);
+        let same = cursors::table.filter(cursors::channel.eq(row.channel)).filter(cursors::moved.eq(row.moved));
+        if diesel::update(same).set(&row).execute(c)? == 0 {
+            moved.push(ChannelKey(row.channel));
+        }
+    }
+    for (resource, fanned) in &checkpoint.fanned {
+        let row = work::table.find(resource.0);
+        diesel::update(row).set(work::fanned_seq.eq(fanned)).execute(c)?;
+        diesel::delete(row.filter(work::head_seq.le(fanned))).execute(c)?;
+    }
+    for attempt in &checkpoint.attempts {
+        diesel::insert_into(attempts::table).values(NewAttemptRow::from(attempt)).execute(c)?;
+    }
+    for parked in &checkpoint.parked {
+        diesel::insert_into(exceptions::table)
+            .values(ExceptionRow::from(parked))
+            .on_conflict_do_nothing()
+            .execute(c)?;
+    }
+    Ok(Checkpointed { moved })
+}

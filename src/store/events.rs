@@ -1,0 +1,183 @@
+//! Events, read in ranges of their resource's log, through a bounded cache that the journal feeds.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::{Store, connection::on, error::StoreResult, journal::PlacedEvent, schema::events};
+use crate::domain::{
+    channel::ResourceKey,
+    event::{Event, Payload},
+    time::Timestamp,
+};
+
+/// What the cache may hold: payloads and a flat allowance per event for the rest.
+const CACHE_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+const EVENT_OVERHEAD_BYTES: usize = 512;
+
+#[derive(Debug, Insertable)]
+#[diesel(table_name = events)]
+pub(super) struct NewEventRow<'a> {
+    resource: i64,
+    seq: i64,
+    project: &'a str,
+    event_id: &'a str,
+    name: &'a str,
+    state: &'a str,
+    changed: Option<&'a str>,
+    content_type: Option<&'a str>,
+    payload: Option<&'a [u8]>,
+    published_at_ms: i64,
+}
+
+impl<'a> From<&'a PlacedEvent> for NewEventRow<'a> {
+    fn from(placed: &'a PlacedEvent) -> Self {
+        let event = &placed.event;
+        Self {
+            resource: placed.resource.0,
+            seq: event.seq,
+            project: &placed.project,
+            event_id: &event.id,
+            name: &event.name,
+            state: &event.state,
+            changed: event.changed.as_deref(),
+            content_type: event.payload.as_ref().map(|payload| payload.content_type.as_str()),
+            payload: event.payload.as_ref().map(|payload| payload.bytes.as_ref()),
+            published_at_ms: event.published_at.as_millis(),
+        }
+    }
+}
+
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = events)]
+struct EventRow {
+    seq: i64,
+    event_id: String,
+    name: String,
+    state: String,
+    changed: Option<String>,
+    content_type: Option<String>,
+    payload: Option<Vec<u8>>,
+    published_at_ms: i64,
+}
+
+impl From<EventRow> for Event {
+    fn from(row: EventRow) -> Self {
+        let payload = row.payload.map(|bytes| Payload {
+            content_type: row.content_type.unwrap_or_default(),
+            bytes: Bytes::from(bytes),
+        });
+        Self {
+            seq: row.seq,
+            id: row.event_id,
+            name: row.name,
+            state: row.state,
+            changed: row.changed,
+            payload,
+            published_at: Timestamp::from_millis(row.published_at_ms),
+        }
+    }
+}
+
+impl Store {
+    /// The events of `resource` after `after`, in order, at most `limit` and never past `through`.
+    pub async fn events(
+        &self,
+        resource: ResourceKey,
+        after: i64,
+        through: i64,
+        limit: usize,
+    ) -> StoreResult<Vec<Arc<Event>>> {
+        if let Some(events) = self.cache().range(resource, after, through, limit) {
+            return Ok(events);
+        }
+        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+        let events: Vec<Arc<Event>> = self
+            .read(move |connection| {
+                Box::pin(async move {
+                    let rows: Vec<EventRow> = on!(connection, c => {
+                        events::table
+                            .filter(events::resource.eq(resource.0))
+                            .filter(events::seq.gt(after))
+                            .filter(events::seq.le(through))
+                            .order(events::seq)
+                            .limit(rows)
+                            .select(EventRow::as_select())
+                            .load(c)
+                            .await
+                    })?;
+                    Ok(rows.into_iter().map(|row| Arc::new(row.into())).collect())
+                })
+            })
+            .await?;
+        self.cache().insert(events.iter().map(|event| (resource, Arc::clone(event))));
+        Ok(events)
+    }
+
+    /// The oldest seq that the log of `resource` still holds.
+    pub async fn earliest_seq(&self, resource: ResourceKey) -> StoreResult<Option<i64>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                Ok(on!(connection, c => {
+                    events::table
+                        .filter(events::resource.eq(resource.0))
+                        .select(diesel::dsl::min(events::seq))
+                        .first(c)
+                        .await
+                })?)
+            })
+        })
+        .await
+    }
+}
+
+/// Recent events in memory, oldest out first.
+#[derive(Debug, Default)]
+pub(super) struct EventCache(Mutex<Cached>);
+
+#[derive(Debug, Default)]
+struct Cached {
+    events: HashMap<(ResourceKey, i64), Arc<Event>>,
+    ages: VecDeque<(ResourceKey, i64)>,
+    bytes: usize,
+}
+
+impl EventCache {
+    pub(super) fn insert(&self, events: impl Iterator<Item = (ResourceKey, Arc<Event>)>) {
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (resource, event) in events {
+            let key = (resource, event.seq);
+            let bytes = size_of(&event);
+            if cached.events.insert(key, event).is_none() {
+                cached.ages.push_back(key);
+                cached.bytes += bytes;
+            }
+        }
+        while cached.bytes > CACHE_BYTES_MAX {
+            let Some(oldest) = cached.ages.pop_front() else { break };
+            if let Some(event) = cached.events.remove(&oldest) {
+                cached.bytes -= size_of(&event);
+            }
+        }
+    }
+
+    /// The range, if all of it is here. The log is dense, so a hole means "not cached".
+    fn range(&self, resource: ResourceKey, after: i64, through: i64, limit: usize) -> Option<Vec<Arc<Event>>> {
+        let wanted = usize::try_from(through.checked_sub(after)?).ok()?.min(limit);
+        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut events = Vec::with_capacity(wanted.min(64));
+        for seq in (after + 1..).take(wanted) {
+            events.push(Arc::clone(cached.events.get(&(resource, seq))?));
+        }
+        Some(events)
+    }
+}
+
+fn size_of(event: &Event) -> usize {
+    EVENT_OVERHEAD_BYTES + event.payload.as_ref().map_or(0, |payload| payload.bytes.len())
+}

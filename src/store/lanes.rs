@@ -1,0 +1,196 @@
+//! What the engine loads: channels that have work, with their place in the log. Cost follows work: every query
+//! here is bounded and answered by an index that holds only rows with something to do.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::{
+    Store,
+    channels::{ChannelRow, ChannelView, view, views},
+    connection::{Connection, on},
+    cursors::CursorRow,
+    error::StoreResult,
+    schema::{self, channels, cursors, work},
+};
+use crate::domain::{
+    channel::{Channel, ChannelKey, ChannelState, ResourceKey},
+    cursor::Cursor,
+    time::Timestamp,
+};
+
+/// A channel, its effective cursor and its resource's head.
+#[derive(Clone, Debug)]
+pub struct LoadedLane {
+    pub channel: Channel,
+    pub cursor: Cursor,
+    pub head: i64,
+}
+
+impl From<ChannelView> for LoadedLane {
+    fn from(view: ChannelView) -> Self {
+        Self { channel: view.channel, cursor: view.cursor, head: view.head }
+    }
+}
+
+impl Store {
+    /// The level channels of a resource that are active, after `after` in key order; at most `limit`.
+    pub async fn level_lanes(
+        &self,
+        resource: ResourceKey,
+        after: ChannelKey,
+        limit: i64,
+    ) -> StoreResult<Vec<LoadedLane>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let rows = on!(connection, c => {
+                    views!()
+                        .filter(cursors::resource.eq(resource.0))
+                        .filter(cursors::behind.eq(false))
+                        .filter(cursors::channel.gt(after.0))
+                        .filter(channels::state.eq(ChannelState::Active.as_str()))
+                        .order(cursors::channel)
+                        .limit(limit)
+                        .load(c)
+                        .await
+                })?;
+                rows.into_iter().map(|row| view(row).map(Into::into)).collect()
+            })
+        })
+        .await
+    }
+
+    /// These channels, whatever their state.
+    pub async fn lanes(&self, keys: Vec<ChannelKey>) -> StoreResult<Vec<LoadedLane>> {
+        let keys: Vec<i64> = keys.into_iter().map(|key| key.0).collect();
+        self.read(move |connection| {
+            Box::pin(async move {
+                let rows = on!(connection, c => views!().filter(channels::id.eq_any(keys)).load(c).await)?;
+                rows.into_iter().map(|row| view(row).map(Into::into)).collect()
+            })
+        })
+        .await
+    }
+
+    /// Channels that time wakes by `now`, in the order of their due times, after `after`; at most `limit`.
+    pub async fn due_channels(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, ChannelKey)>,
+        limit: i64,
+    ) -> StoreResult<Vec<(Timestamp, ChannelKey)>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let (due, channel) = after.map_or((i64::MIN, 0), |(due, key)| (due.as_millis(), key.0));
+                let rows: Vec<(Option<i64>, i64)> =
+                    on!(connection, c => due_query!(now.as_millis(), due, channel, limit).load(c).await)?;
+                let found = rows.into_iter().filter_map(|(due, channel)| {
+                    Some((Timestamp::from_millis(due?), ChannelKey(channel)))
+                });
+                Ok(found.collect())
+            })
+        })
+        .await
+    }
+
+    /// Takes the word that other nodes left about channels they changed.
+    pub async fn take_changed_channels(&self) -> StoreResult<Vec<ChannelKey>> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                let Connection::Postgres(c) = connection else { return Ok(Vec::new()) };
+                let keys: Vec<i64> = diesel::delete(schema::changed_channels::table)
+                    .returning(schema::changed_channels::channel)
+                    .get_results(&mut **c)
+                    .await?;
+                Ok(keys.into_iter().map(ChannelKey).collect())
+            })
+        })
+        .await
+    }
+
+    /// How the database would run the queries of start-up and sweep, one plan per query.
+    pub async fn sweep_plans(&self) -> StoreResult<Vec<(&'static str, String)>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let statements = match connection {
+                    Connection::Sqlite(_) => sweep_statements!(diesel::sqlite::Sqlite),
+                    Connection::Postgres(_) => sweep_statements!(diesel::pg::Pg),
+                };
+                let mut plans = Vec::new();
+                for (name, statement) in statements {
+                    plans.push((name, explain(connection, &statement).await?));
+                }
+                Ok(plans)
+            })
+        })
+        .await
+    }
+}
+
+macro_rules! due_query {
+    ($now:expr, $due:expr, $channel:expr, $limit:expr) => {
+        cursors::table
+            .filter(cursors::due_at_ms.le($now))
+            .filter(cursors::due_at_ms.gt($due).or(cursors::due_at_ms.eq($due).and(cursors::channel.gt($channel))))
+            .order((cursors::due_at_ms, cursors::channel))
+            .limit($limit)
+            .select((cursors::due_at_ms, cursors::channel))
+    };
+}
+use due_query;
+
+macro_rules! sweep_statements {
+    ($backend:ty) => {{
+        let due = due_query!(1_i64, 0_i64, 0_i64, 1_i64);
+        let busy = super::work::busy_query!(0_i64, 1_i64);
+        let expiring = channels::table
+            .filter(channels::state.eq_any(["active", "paused", "suspended"]))
+            .filter(channels::expires_at_ms.le(1_i64))
+            .order(channels::expires_at_ms)
+            .limit(1)
+            .select(channels::id);
+        [
+            ("due", diesel::debug_query::<$backend, _>(&due).to_string()),
+            ("busy", diesel::debug_query::<$backend, _>(&busy).to_string()),
+            ("expiring", diesel::debug_query::<$backend, _>(&expiring).to_string()),
+        ]
+    }};
+}
+use sweep_statements;
+
+/// `debug_query` shows places and their values apart; a plan needs them in one text.
+async fn explain(connection: &mut Connection, statement: &str) -> StoreResult<String> {
+    #[derive(QueryableByName)]
+    struct SqliteStep {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        detail: String,
+    }
+    #[derive(QueryableByName)]
+    struct PostgresStep {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        #[diesel(column_name = "QUERY PLAN")]
+        step: String,
+    }
+    let (statement, binds) = statement.split_once(" -- binds: ").unwrap_or((statement, ""));
+    let values: Vec<String> = serde_json::from_str::<Vec<serde_json::Value>>(binds)
+        .unwrap_or_default()
+        .iter()
+        .map(|value| value.to_string().replace('"', "'"))
+        .collect();
+    let mut text = statement.to_owned();
+    for (at, value) in values.iter().enumerate().rev() {
+        text = text.replace(&format!("${}", at + 1), value);
+    }
+    for value in &values {
+        text = text.replacen('?', value, 1);
+    }
+    Ok(match connection {
+        Connection::Sqlite(c) => {
+            let steps: Vec<SqliteStep> = diesel::sql_query(format!("explain query plan {text}")).load(&mut **c).await?;
+            steps.into_iter().map(|step| step.detail).collect::<Vec<_>>().join("\n")
+        }
+        Connection::Postgres(c) => {
+            let steps: Vec<PostgresStep> = diesel::sql_query(format!("explain {text}")).load(&mut **c).await?;
+            steps.into_iter().map(|step| step.step).collect::<Vec<_>>().join("\n")
+        }
+    })
+}

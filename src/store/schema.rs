@@ -1,0 +1,128 @@
+//! The tables, equal in both migration trees. Column types are the portable ones: text, 64-bit milliseconds,
+//! small integers, booleans, bytes.
+
+diesel::table! {
+    resources (id) {
+        id -> BigInt,
+        project -> Text,
+        path -> Text,
+        resource_id -> Text,
+        shard -> SmallInt,
+        head_seq -> BigInt,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    events (resource, seq) {
+        resource -> BigInt,
+        seq -> BigInt,
+        project -> Text,
+        event_id -> Text,
+        name -> Text,
+        state -> Text,
+        changed -> Nullable<Text>,
+        content_type -> Nullable<Text>,
+        payload -> Nullable<Binary>,
+        published_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    work (resource) {
+        resource -> BigInt,
+        head_seq -> BigInt,
+        fanned_seq -> BigInt,
+    }
+}
+
+diesel::table! {
+    idempotency_keys (project, scope, key) {
+        project -> Text,
+        scope -> SmallInt,
+        key -> Text,
+        fingerprint -> Binary,
+        answer -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    channels (id) {
+        id -> BigInt,
+        uid -> Text,
+        project -> Text,
+        channel_id -> Text,
+        subject -> Text,
+        resource -> BigInt,
+        resource_uri -> Text,
+        face -> Text,
+        address -> Text,
+        token -> Nullable<Text>,
+        format -> Text,
+        payload -> Bool,
+        catch_up -> Text,
+        state -> Text,
+        start_seq -> BigInt,
+        end_seq -> Nullable<BigInt>,
+        rev -> BigInt,
+        expires_at_ms -> BigInt,
+        created_at_ms -> BigInt,
+        ended_at_ms -> Nullable<BigInt>,
+        options -> Text,
+        sealed_secret -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    cursors (channel) {
+        channel -> BigInt,
+        resource -> BigInt,
+        seq -> BigInt,
+        moved -> BigInt,
+        behind -> Bool,
+        due_at_ms -> Nullable<BigInt>,
+        attempts -> BigInt,
+        client_errors -> BigInt,
+        failing_since_ms -> Nullable<BigInt>,
+        pinned_seq -> Nullable<BigInt>,
+        last_success_at_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    attempts (id) {
+        id -> BigInt,
+        channel -> BigInt,
+        number -> BigInt,
+        attempt -> BigInt,
+        started_at_ms -> BigInt,
+        duration_ms -> BigInt,
+        outcome -> Text,
+        status -> Nullable<SmallInt>,
+        error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    exceptions (channel, seq) {
+        channel -> BigInt,
+        seq -> BigInt,
+        kind -> Text,
+        status -> Nullable<SmallInt>,
+        attempts -> BigInt,
+        created_at_ms -> BigInt,
+    }
+}
+
+// PostgreSQL only.
+diesel::table! {
+    changed_channels (channel) {
+        channel -> BigInt,
+    }
+}
+
+diesel::joinable!(channels -> resources (resource));
+diesel::joinable!(cursors -> channels (channel));
+diesel::joinable!(work -> resources (resource));
+diesel::allow_tables_to_appear_in_same_query!(resources, events, work, channels, cursors, attempts, exceptions);
