@@ -13,3 +13,4 @@ pub mod config;
 pub mod domain;
 pub mod entropy;
 pub mod outbound;
+pub mod telemetry;
