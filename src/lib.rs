@@ -9,6 +9,8 @@
 //! `engine` → `store`, `signing`, `outbound`, `wake`, `domain`. Only `cli::serve` knows everything.
 
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod entropy;
 pub mod outbound;
+pub mod telemetry;

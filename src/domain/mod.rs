@@ -3,6 +3,8 @@
 pub mod backoff;
 pub mod channel;
 pub mod cursor;
+pub mod duration;
+pub mod egress;
 pub mod event;
 pub mod expiry;
 pub mod headers;

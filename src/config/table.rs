@@ -1,0 +1,226 @@
+//! The one table of settings. Flags, environment variables, keys of the file, help and `watchpost config` are
+//! all derived from it, so that none of them can know a setting that the others do not.
+
+use super::error::Origin;
+
+/// What the names of our environment variables start with.
+pub const VARIABLE_PREFIX: &str = "WATCHPOST_";
+/// The variable and flag that name the settings file. Not a setting itself: it cannot stand in the file.
+pub const CONFIG_FILE_KEY: &str = "CONFIG";
+/// Appended to the key of a secret: the value is the path of a file that holds the secret.
+pub const FILE_SUFFIX: &str = "_FILE";
+
+/// What must be hidden when a setting is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    Open,
+    /// A URL that may hold a password.
+    Password,
+    /// The whole value.
+    Secret,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// `JWT_SECRET`, for `WATCHPOST_JWT_SECRET`, `--jwt-secret` and `jwt_secret`.
+    pub key: &'static str,
+    /// Written as the user would; empty for none.
+    pub default: &'static str,
+    /// One line, with units where they are not in the value.
+    pub help: &'static str,
+    pub secrecy: Secrecy,
+}
+
+impl Setting {
+    const fn open(key: &'static str, default: &'static str, help: &'static str) -> Self {
+        Self { key, default, help, secrecy: Secrecy::Open }
+    }
+
+    const fn hidden(key: &'static str, default: &'static str, secrecy: Secrecy, help: &'static str) -> Self {
+        Self { key, default, help, secrecy }
+    }
+
+    /// Whether the value may also be given as the path of a file.
+    pub fn takes_file(&self) -> bool {
+        self.secrecy != Secrecy::Open
+    }
+}
+
+const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
+
+pub static SETTINGS: [Setting; 26] = [
+    Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
+    Setting::hidden(
+        "DATABASE_URL",
+        "sqlite:./watchpost.db",
+        Secrecy::Password,
+        "Where everything is stored: sqlite:PATH or postgres://…",
+    ),
+    Setting::open(
+        "PUBLIC_URL",
+        "",
+        "Base of the URLs handed out for claims, hooks, bins and keys; from LISTEN while that is loopback, required beyond",
+    ),
+    Setting::open("API_URL", "", "Base of resource URIs, the host of your own API; else the public URL"),
+    Setting::open("NATIVE_PREFIX", "/v1", "Path under which the native API lives"),
+    Setting::hidden(
+        "MASTER_KEY",
+        "",
+        Secrecy::Secret,
+        "32 bytes in base64, wraps secrets at rest; made beside an embedded database on first start, required with PostgreSQL",
+    ),
+    Setting::open("AUTH", "jwt", "jwt, or off to ignore all credentials, only while listening on loopback"),
+    Setting::hidden(
+        "JWT_SECRET",
+        "",
+        Secrecy::Secret,
+        "Shared secret of at least 32 bytes under which others issue API tokens (HS256)",
+    ),
+    Setting::open(
+        "EGRESS_ALLOW",
+        "",
+        "Networks opened beside public addresses, CIDR or CIDR:PORT, separated by commas",
+    ),
+    Setting::open("EGRESS_HTTP", "false", "Whether http: is allowed towards public addresses: true or false"),
+    Setting::open(
+        "EGRESS_PORTS",
+        "443,8443",
+        "Ports allowed towards public addresses, separated by commas, or any",
+    ),
+    Setting::open(
+        "EGRESS_IP_LITERALS",
+        "false",
+        "Whether a public address may be written as an IP address instead of a name: true or false",
+    ),
+    Setting::open("EGRESS_CA_FILE", "", "PEM file of roots to trust beside the public ones"),
+    Setting::open(
+        "RETRY_SCHEDULE",
+        "0s,5s,30s,2m,10m,30m,1h,2h,4h,8h",
+        "Delay of the first attempt, then of each retry, separated by commas; the last repeats",
+    ),
+    Setting::open("RETRY_WINDOW", "72h", "How long a message is retried, at least 1m"),
+    Setting::open("ATTEMPT_TIMEOUT", "15s", "Time for one whole attempt, 1s to 60s"),
+    Setting::open("HOST_WINDOW", "64", "Requests in flight per origin at most, 1 to 1024"),
+    Setting::open("CHANNEL_TTL_DEFAULT", "7d", "Lifetime of a channel that asks for none"),
+    Setting::open("CHANNEL_TTL_MAX", "30d", "Longest lifetime of a channel; longer ones are shortened to it"),
+    Setting::open("CRON_EXPIRY", "*/5 * * * * *", "When expired channels are ended, six-field cron in UTC"),
+    Setting::open("CRON_RETRY", "*/10 * * * * *", "When due retries are looked for, six-field cron in UTC"),
+    Setting::open("HEADER_PREFIX", "Watchpost-", "What our own notification headers start with"),
+    Setting::open("USER_AGENT", DEFAULT_USER_AGENT, "User-Agent of notifications"),
+    Setting::open(
+        "STATE_DIR",
+        "",
+        "Where a node keeps its identity with PostgreSQL; else $XDG_STATE_HOME/watchpost, ~/.local/state/watchpost or ./.watchpost",
+    ),
+    Setting::open(
+        "LOG",
+        "info",
+        "What is logged: a level, or directives such as info,watchpost::engine=debug",
+    ),
+    Setting::open("LOG_FORMAT", "text", "How it is logged: text or json"),
+];
+
+/// Names that the documentation promises and this version does not honour. Better told than ignored.
+pub static NOT_YET: [&str; 20] = [
+    "TRUSTED_PROXIES",
+    "OPS_LISTEN",
+    "JWKS_URL",
+    "JWT_JWKS_URL",
+    "JWT_ISSUER",
+    "JWT_AUDIENCE",
+    "JWT_PROJECT_CLAIM",
+    "JWT_SUBJECT_CLAIM",
+    "JWT_SCOPE_CLAIM",
+    "JWT_PROJECT",
+    "JWT_SCOPE_MAP",
+    "AUTHORIZE_URL",
+    "EGRESS_PROXY",
+    "DESTINATION_RATE",
+    "CRON_RENEWAL",
+    "CRON_CLAIMS",
+    "CRON_RETENTION",
+    "RETENTION_EVENTS",
+    "RETENTION_ATTEMPTS",
+    "RESOURCES",
+];
+
+#[derive(Clone, Copy, Debug)]
+pub enum Lookup {
+    Value(&'static Setting),
+    /// The path of a file that holds the value.
+    FileOf(&'static Setting),
+    NotYet(&'static str),
+    Unknown,
+}
+
+/// What `name` (`JWT_SECRET`, `JWT_SECRET_FILE`, …) stands for.
+pub fn lookup(name: &str) -> Lookup {
+    let by_key = |key: &str| SETTINGS.iter().find(|setting| setting.key == key);
+    if let Some(setting) = by_key(name) {
+        return Lookup::Value(setting);
+    }
+    let of_file = name.strip_suffix(FILE_SUFFIX).and_then(by_key).filter(|setting| setting.takes_file());
+    if let Some(setting) = of_file {
+        return Lookup::FileOf(setting);
+    }
+    NOT_YET.iter().find(|key| **key == name).map_or(Lookup::Unknown, |key| Lookup::NotYet(key))
+}
+
+/// Names that may be given, with those of secrets' files.
+pub fn names() -> impl Iterator<Item = String> {
+    SETTINGS.iter().flat_map(|setting| {
+        let file = setting.takes_file().then(|| format!("{}{FILE_SUFFIX}", setting.key));
+        std::iter::once(setting.key.to_owned()).chain(file)
+    })
+}
+
+/// The known name that `name` was most likely meant to be.
+pub fn nearest(name: &str) -> Option<String> {
+    let distance_max = (name.len() / 3).clamp(1, 4);
+    names()
+        .map(|known| (distance(name, &known), known))
+        .filter(|(distance, _)| *distance <= distance_max)
+        .min()
+        .map(|(_, known)| known)
+}
+
+pub fn variable(name: &str) -> String {
+    format!("{VARIABLE_PREFIX}{name}")
+}
+
+/// Without the dashes in front.
+pub fn flag(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "-")
+}
+
+pub fn file_key(name: &str) -> String {
+    name.to_ascii_lowercase()
+}
+
+/// `name` as it is spelled where `origin` is.
+pub fn spelled_as(origin: &Origin, name: &str) -> String {
+    match origin {
+        Origin::Flag(_) => format!("--{}", flag(name)),
+        Origin::Default | Origin::Variable(_) => variable(name),
+        Origin::File { .. } => file_key(name),
+    }
+}
+
+/// Levenshtein distance in bytes.
+fn distance(left: &str, right: &str) -> usize {
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut before = i + 1;
+        for (cell, b) in row.iter_mut().skip(1).zip(right.bytes()) {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = *cell;
+            *cell = replaced.min(diagonal + 1).min(before + 1);
+            before = *cell;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(left.len())
+}
