@@ -1,0 +1,42 @@
+#!/bin/sh
+# Brings what the tests need and this machine lacks: a PostgreSQL server (15 or newer) and a Python
+# environment with Google's client, pinned by tests/acceptance/requirements.txt. Installs only what is
+# missing, so a second run does nothing.
+set -eu
+cd "$(dirname "$0")/.."
+
+requirements=tests/acceptance/requirements.txt
+venv=.cache/venv
+
+apt_install() {
+    if [ "$(id -u)" -eq 0 ]; then
+        as_root=
+    elif command -v sudo >/dev/null 2>&1; then
+        as_root=sudo
+    else
+        printf 'missing: %s\n         install it with: apt-get install --yes %s      (as root)\n' "$1" "$1" >&2
+        exit 1
+    fi
+    printf 'setup: installing %s\n' "$1"
+    $as_root apt-get update
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$1"
+}
+
+# The server: the tests start throw-away clusters of their own, never this machine's.
+if ! scripts/postgres-bin.sh >/dev/null; then
+    apt_install postgresql
+    if ! scripts/postgres-bin.sh >/dev/null; then
+        echo 'setup: the installed PostgreSQL is older than 15, see scripts/postgres-bin.sh' >&2
+        exit 1
+    fi
+fi
+
+# The Python environment, made again whenever its list or its Python has changed.
+if ! cmp -s "$requirements" "$venv/requirements.txt" || ! "$venv/bin/python" -c 'import googleapiclient'; then
+    python3 -c 'import ensurepip, venv' || apt_install python3-venv
+    printf 'setup: making %s\n' "$venv"
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --disable-pip-version-check --no-deps --requirement "$requirements"
+    cp "$requirements" "$venv/requirements.txt"
+fi
