@@ -13,4 +13,6 @@ pub mod config;
 pub mod domain;
 pub mod entropy;
 pub mod outbound;
+pub mod runtime;
+pub mod store;
 pub mod telemetry;

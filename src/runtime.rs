@@ -23,13 +23,11 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         self.0.spawn(async move {
-            match AssertUnwindSafe(future).catch_unwind().await {
-                Ok(output) => output,
-                Err(_) => {
-                    tracing::error!(task.name = name, "a task panicked: stopping at once");
-                    std::process::abort();
-                }
-            }
+            let Ok(output) = AssertUnwindSafe(future).catch_unwind().await else {
+                tracing::error!(task.name = name, "a task panicked: stopping at once");
+                std::process::abort();
+            };
+            output
         })
     }
 }

@@ -235,7 +235,12 @@ impl Store {
     }
 
     /// Changes a channel that has not ended. A new expiration revives one that expired within its grace.
-    pub async fn change_channel(&self, key: ChannelKey, change: ChannelChange, now: Timestamp) -> StoreResult<bool> {
+    pub async fn change_channel(
+        &self,
+        key: ChannelKey,
+        change: ChannelChange,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
         let change = std::sync::Arc::new(change);
         self.write(move |connection| {
             let change = std::sync::Arc::clone(&change);
@@ -245,7 +250,12 @@ impl Store {
     }
 
     /// Ends a channel in `state`. False when it had ended before.
-    pub async fn end_channel(&self, key: ChannelKey, state: ChannelState, now: Timestamp) -> StoreResult<bool> {
+    pub async fn end_channel(
+        &self,
+        key: ChannelKey,
+        state: ChannelState,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
         self.write(move |connection| Box::pin(async move { end(connection, key, state, now).await })).await
     }
 
@@ -256,7 +266,8 @@ impl Store {
 
     /// Fixes the end of up to one batch of the channels that expired at or before `expired_by`. Tells how many.
     pub async fn close_expired_channels(&self, expired_by: Timestamp) -> StoreResult<usize> {
-        self.write(move |connection| Box::pin(async move { close_expired(connection, expired_by).await })).await
+        self.write(move |connection| Box::pin(async move { close_expired(connection, expired_by).await }))
+            .await
     }
 }
 
@@ -310,7 +321,11 @@ async fn insert(connection: &mut Connection, new: &NewChannel, now: Timestamp) -
     Ok(true)
 }
 
-async fn find(connection: &mut Connection, owner: &Owner, id_or_uid: &str) -> StoreResult<Option<ChannelView>> {
+async fn find(
+    connection: &mut Connection,
+    owner: &Owner,
+    id_or_uid: &str,
+) -> StoreResult<Option<ChannelView>> {
     let row: Option<ViewRow> = on!(connection, c => {
         let mut query = views!()
             .filter(channels::project.eq(&owner.project))
@@ -340,7 +355,12 @@ async fn lock(connection: &mut Connection, key: ChannelKey) -> StoreResult<Optio
     }?;
     let Some((resource, state, end_seq, expires_at)) = found else { return Ok(None) };
     let state = ChannelState::parse(&state).ok_or(StoreError::Unreadable("state"))?;
-    Ok(Some(Locked { resource: ResourceKey(resource), state, end_seq, expires_at: Timestamp::from_millis(expires_at) }))
+    Ok(Some(Locked {
+        resource: ResourceKey(resource),
+        state,
+        end_seq,
+        expires_at: Timestamp::from_millis(expires_at),
+    }))
 }
 
 struct Locked {
@@ -375,7 +395,12 @@ struct ChangedColumns<'a> {
     ended_at_ms: Option<Option<i64>>,
 }
 
-async fn apply(connection: &mut Connection, key: ChannelKey, change: &ChannelChange, now: Timestamp) -> StoreResult<bool> {
+async fn apply(
+    connection: &mut Connection,
+    key: ChannelKey,
+    change: &ChannelChange,
+    now: Timestamp,
+) -> StoreResult<bool> {
     let Some(locked) = lock(connection, key).await? else { return Ok(false) };
     if !locked.is_changeable(change.expires_at.is_some()) {
         return Ok(false);
@@ -416,7 +441,12 @@ async fn apply(connection: &mut Connection, key: ChannelKey, change: &ChannelCha
     Ok(true)
 }
 
-async fn end(connection: &mut Connection, key: ChannelKey, state: ChannelState, now: Timestamp) -> StoreResult<bool> {
+async fn end(
+    connection: &mut Connection,
+    key: ChannelKey,
+    state: ChannelState,
+    now: Timestamp,
+) -> StoreResult<bool> {
     let resource: Option<i64> = on!(connection, c => {
         channels::table.find(key.0).select(channels::resource).first(c).await.optional()
     })?;
@@ -453,7 +483,8 @@ async fn expire(connection: &mut Connection, now: Timestamp) -> StoreResult<Vec<
             .load(c)
             .await
     })?;
-    let mut due: Vec<_> = due.into_iter().map(|(channel, resource)| (ChannelKey(channel), ResourceKey(resource))).collect();
+    let mut due: Vec<_> =
+        due.into_iter().map(|(channel, resource)| (ChannelKey(channel), ResourceKey(resource))).collect();
     due.sort_unstable();
     let mut expired = Vec::with_capacity(due.len());
     for (key, resource) in due {

@@ -24,7 +24,10 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     pub const fn is_empty(&self) -> bool {
-        self.cursors.is_empty() && self.fanned.is_empty() && self.attempts.is_empty() && self.parked.is_empty()
+        self.cursors.is_empty()
+            && self.fanned.is_empty()
+            && self.attempts.is_empty()
+            && self.parked.is_empty()
     }
 }
 

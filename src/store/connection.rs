@@ -51,15 +51,15 @@ macro_rules! on {
 pub(super) use on;
 
 impl Connection {
-    pub(super) async fn execute(&mut self, sql: &str) -> StoreResult<()> {
+    pub(super) async fn batch(&mut self, sql: &str) -> StoreResult<()> {
         Ok(on!(self, c => c.batch_execute(sql).await)?)
     }
 
     /// Begins a writing transaction: on SQLite `immediate`, since a read that upgrades fails at once.
     pub(super) async fn begin(&mut self) -> StoreResult<()> {
         match self {
-            Self::Postgres(_) => self.execute("begin").await,
-            Self::Sqlite(_) => self.execute("begin immediate").await,
+            Self::Postgres(_) => self.batch("begin").await,
+            Self::Sqlite(_) => self.batch("begin immediate").await,
         }
     }
 

@@ -39,7 +39,10 @@ pub(super) enum Recovery {
 pub(super) fn recovery_of(error: &DieselError) -> Recovery {
     match error {
         DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => Recovery::Retry,
-        DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::ReadOnlyTransaction, _)
+        DieselError::DatabaseError(
+            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::ReadOnlyTransaction,
+            _,
+        )
         | DieselError::BrokenTransactionManager => Recovery::Reconnect,
         // No SQLSTATE at all: the failure is the connection's.
         DieselError::DatabaseError(DatabaseErrorKind::UnableToSendCommand, _) => Recovery::Reconnect,

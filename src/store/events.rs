@@ -167,7 +167,13 @@ impl EventCache {
     }
 
     /// The range, if all of it is here. The log is dense, so a hole means "not cached".
-    fn range(&self, resource: ResourceKey, after: i64, through: i64, limit: usize) -> Option<Vec<Arc<Event>>> {
+    fn range(
+        &self,
+        resource: ResourceKey,
+        after: i64,
+        through: i64,
+        limit: usize,
+    ) -> Option<Vec<Arc<Event>>> {
         let wanted = usize::try_from(through.checked_sub(after)?).ok()?.min(limit);
         let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut events = Vec::with_capacity(wanted.min(64));

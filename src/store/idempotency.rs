@@ -41,6 +41,7 @@ pub(super) fn answer_text(first: &FirstAnswer) -> String {
 
 /// Reads a stored answer. One that cannot be read is an error: guessing would append the event twice.
 pub(super) fn stored(fingerprint: Vec<u8>, answer: &str) -> QueryResult<Stored> {
-    let answer = serde_json::from_str(answer).map_err(|error| DieselError::DeserializationError(error.into()))?;
+    let answer =
+        serde_json::from_str(answer).map_err(|error| DieselError::DeserializationError(error.into()))?;
     Ok(Stored { fingerprint, answer })
 }

@@ -168,11 +168,19 @@ fn fate_of(
         let key = Key::of_request(&publish.project, key);
         if let Some(first) = stored.get(&key) {
             let same = first.fingerprint == fingerprint;
-            let fate = if same { Fate::Repeat(first.answer.clone()) } else { Fate::Refuse(PublishOutcome::KeyConflict) };
+            let fate = if same {
+                Fate::Repeat(first.answer.clone())
+            } else {
+                Fate::Refuse(PublishOutcome::KeyConflict)
+            };
             return (fate, claims);
         }
         if let Some((first, publish, _)) = used.get(&key) {
-            let fate = if first == fingerprint { Fate::RepeatOf(*publish) } else { Fate::Refuse(PublishOutcome::KeyConflict) };
+            let fate = if first == fingerprint {
+                Fate::RepeatOf(*publish)
+            } else {
+                Fate::Refuse(PublishOutcome::KeyConflict)
+            };
             return (fate, claims);
         }
         claims.push((key, (*fingerprint, at, 0)));
@@ -184,7 +192,8 @@ fn fate_of(
             continue;
         };
         let key = Key::of_event(&publish.project, &event.id);
-        let earlier = claims.iter().find(|(claimed, _)| *claimed == key).map(|(_, first)| first).or(used.get(&key));
+        let earlier =
+            claims.iter().find(|(claimed, _)| *claimed == key).map(|(_, first)| first).or(used.get(&key));
         let same = if let Some(first) = stored.get(&key) {
             sources.push(Source::Told(first.answer.clone()));
             first.fingerprint == fingerprint
@@ -233,7 +242,8 @@ impl Resolution<'_> {
         let mut placed: HashMap<(usize, usize), Vec<Placed>> = HashMap::new();
         for (at, index, publish, event) in self.new_events() {
             for path in &event.resources {
-                let Some((key, head)) = heads.get_mut(&(publish.project.clone(), path.as_str().to_owned())) else {
+                let Some((key, head)) = heads.get_mut(&(publish.project.clone(), path.as_str().to_owned()))
+                else {
                     continue;
                 };
                 let before = *head;
@@ -261,11 +271,11 @@ impl Resolution<'_> {
                 });
             }
         }
-        self.answer(placed, &mut placement);
+        self.answer(&placed, &mut placement);
         placement
     }
 
-    fn answer(&self, placed: HashMap<(usize, usize), Vec<Placed>>, placement: &mut Placement) {
+    fn answer(&self, placed: &HashMap<(usize, usize), Vec<Placed>>, placement: &mut Placement) {
         for (at, (fate, publish)) in self.fates.iter().zip(self.publishes).enumerate() {
             let outcome = match fate {
                 Fate::Refuse(outcome) => outcome.clone(),
@@ -277,18 +287,30 @@ impl Resolution<'_> {
                     for (index, (source, event)) in sources.iter().zip(&publish.events).enumerate() {
                         let answer = match source {
                             Source::Told(answer) => answer.clone(),
-                            Source::SameAs(publish, event) => placed.get(&(*publish, *event)).cloned().unwrap_or_default(),
+                            Source::SameAs(publish, event) => {
+                                placed.get(&(*publish, *event)).cloned().unwrap_or_default()
+                            }
                             Source::New => placed.get(&(at, index)).cloned().unwrap_or_default(),
                         };
                         if let (Source::New, Some(fingerprint)) = (source, event.given) {
                             let key = Key::of_event(&publish.project, &event.id);
-                            placement.answers.push(FirstAnswer { key, fingerprint, answer: answer.clone(), now: publish.now });
+                            placement.answers.push(FirstAnswer {
+                                key,
+                                fingerprint,
+                                answer: answer.clone(),
+                                now: publish.now,
+                            });
                         }
                         all.extend(answer);
                     }
                     if let Some((key, fingerprint)) = &publish.idempotency {
                         let key = Key::of_request(&publish.project, key);
-                        placement.answers.push(FirstAnswer { key, fingerprint: *fingerprint, answer: all.clone(), now: publish.now });
+                        placement.answers.push(FirstAnswer {
+                            key,
+                            fingerprint: *fingerprint,
+                            answer: all.clone(),
+                            now: publish.now,
+                        });
                     }
                     PublishOutcome::Accepted(all)
                 }

@@ -83,9 +83,9 @@ impl Store {
                 let (due, channel) = after.map_or((i64::MIN, 0), |(due, key)| (due.as_millis(), key.0));
                 let rows: Vec<(Option<i64>, i64)> =
                     on!(connection, c => due_query!(now.as_millis(), due, channel, limit).load(c).await)?;
-                let found = rows.into_iter().filter_map(|(due, channel)| {
-                    Some((Timestamp::from_millis(due?), ChannelKey(channel)))
-                });
+                let found = rows
+                    .into_iter()
+                    .filter_map(|(due, channel)| Some((Timestamp::from_millis(due?), ChannelKey(channel))));
                 Ok(found.collect())
             })
         })
@@ -130,7 +130,11 @@ macro_rules! due_query {
     ($now:expr, $due:expr, $channel:expr, $limit:expr) => {
         cursors::table
             .filter(cursors::due_at_ms.le($now))
-            .filter(cursors::due_at_ms.gt($due).or(cursors::due_at_ms.eq($due).and(cursors::channel.gt($channel))))
+            .filter(
+                cursors::due_at_ms
+                    .gt($due)
+                    .or(cursors::due_at_ms.eq($due).and(cursors::channel.gt($channel))),
+            )
             .order((cursors::due_at_ms, cursors::channel))
             .limit($limit)
             .select((cursors::due_at_ms, cursors::channel))
@@ -185,11 +189,13 @@ async fn explain(connection: &mut Connection, statement: &str) -> StoreResult<St
     }
     Ok(match connection {
         Connection::Sqlite(c) => {
-            let steps: Vec<SqliteStep> = diesel::sql_query(format!("explain query plan {text}")).load(&mut **c).await?;
+            let steps: Vec<SqliteStep> =
+                diesel::sql_query(format!("explain query plan {text}")).load(&mut **c).await?;
             steps.into_iter().map(|step| step.detail).collect::<Vec<_>>().join("\n")
         }
         Connection::Postgres(c) => {
-            let steps: Vec<PostgresStep> = diesel::sql_query(format!("explain {text}")).load(&mut **c).await?;
+            let steps: Vec<PostgresStep> =
+                diesel::sql_query(format!("explain {text}")).load(&mut **c).await?;
             steps.into_iter().map(|step| step.step).collect::<Vec<_>>().join("\n")
         }
     })

@@ -108,7 +108,10 @@ impl Store {
                 let version = writer::check_version(&mut writing).await?;
                 tasks.spawn("store writer", writer::run_sqlite(writing, queue, path.clone(), announce));
                 let readers = connection::sqlite_pool(&path, SqliteAccess::Read)?;
-                (Backend::Sqlite { writer: jobs, readers }, format!("SQLite {version}, WAL, synchronous = FULL"))
+                (
+                    Backend::Sqlite { writer: jobs, readers },
+                    format!("SQLite {version}, WAL, synchronous = FULL"),
+                )
             }
             Location::Postgres(url) => {
                 let pool = connection::postgres_pool(url)?;
@@ -188,8 +191,12 @@ impl Store {
         let inner = Arc::clone(&self.0);
         let reading = self.0.tasks.spawn("store read", async move {
             let mut connection = match &inner.backend {
-                Backend::Sqlite { readers, .. } => Connection::Sqlite(readers.get().await.map_err(unavailable)?),
-                Backend::Postgres { pool, .. } => Connection::Postgres(pool.get().await.map_err(unavailable)?),
+                Backend::Sqlite { readers, .. } => {
+                    Connection::Sqlite(readers.get().await.map_err(unavailable)?)
+                }
+                Backend::Postgres { pool, .. } => {
+                    Connection::Postgres(pool.get().await.map_err(unavailable)?)
+                }
             };
             query(&mut connection).await
         });
@@ -226,7 +233,9 @@ impl Store {
                             {
                                 tries += 1;
                             }
-                            Err(StoreError::Database(error)) if recovery_of(&error) == Recovery::Reconnect => {
+                            Err(StoreError::Database(error))
+                                if recovery_of(&error) == Recovery::Reconnect =>
+                            {
                                 discard(connection);
                                 return Err(StoreError::Unavailable(error.into()));
                             }
@@ -245,9 +254,20 @@ async fn transact<T, F>(connection: &mut Connection, command: &F) -> StoreResult
 where
     F: for<'c> Fn(&'c mut Connection) -> Step<'c, T>,
 {
+    let outcome = transact_once(connection, command).await;
+    if let (Connection::Sqlite(_), Err(StoreError::Database(error))) = (&*connection, &outcome) {
+        writer::die_if_fatal(error);
+    }
+    outcome
+}
+
+async fn transact_once<T, F>(connection: &mut Connection, command: &F) -> StoreResult<T>
+where
+    F: for<'c> Fn(&'c mut Connection) -> Step<'c, T>,
+{
     connection.begin().await?;
     match command(connection).await {
-        Ok(value) => match connection.execute("commit").await {
+        Ok(value) => match connection.batch("commit").await {
             Ok(()) => Ok(value),
             Err(StoreError::Database(error))
                 if connection.is_postgres() && recovery_of(&error) == Recovery::Reconnect =>
@@ -255,12 +275,12 @@ where
                 Err(StoreError::CommitUnknown)
             }
             Err(error) => {
-                let _ = connection.execute("rollback").await;
+                let _ = connection.batch("rollback").await;
                 Err(error)
             }
         },
         Err(error) => {
-            let _ = connection.execute("rollback").await;
+            let _ = connection.batch("rollback").await;
             Err(error)
         }
     }

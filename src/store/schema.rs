@@ -125,4 +125,6 @@ diesel::table! {
 diesel::joinable!(channels -> resources (resource));
 diesel::joinable!(cursors -> channels (channel));
 diesel::joinable!(work -> resources (resource));
-diesel::allow_tables_to_appear_in_same_query!(resources, events, work, channels, cursors, attempts, exceptions);
+diesel::allow_tables_to_appear_in_same_query!(
+    resources, events, work, channels, cursors, attempts, exceptions
+);

@@ -16,11 +16,11 @@ pub struct BusyResource {
 
 macro_rules! busy_query {
     ($after:expr, $limit:expr) => {
-        work::table
-            .filter(work::resource.gt($after))
-            .order(work::resource)
-            .limit($limit)
-            .select((work::resource, work::head_seq, work::fanned_seq))
+        work::table.filter(work::resource.gt($after)).order(work::resource).limit($limit).select((
+            work::resource,
+            work::head_seq,
+            work::fanned_seq,
+        ))
     };
 }
 pub(super) use busy_query;

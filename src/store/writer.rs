@@ -25,7 +25,8 @@ const SQLITE_MIN: (u32, u32, u32) = (3, 51, 3);
 /// Past this size the writer makes readers start over, so that the WAL can be reused from its beginning.
 const WAL_RESTART_BYTES: u64 = 16 * 1_024 * 1_024;
 
-pub(super) type Command = Box<dyn for<'c> FnOnce(&'c mut Connection) -> Pin<Box<dyn Future<Output = ()> + Send + 'c>> + Send>;
+pub(super) type Command =
+    Box<dyn for<'c> FnOnce(&'c mut Connection) -> Pin<Box<dyn Future<Output = ()> + Send + 'c>> + Send>;
 type Answer<T> = oneshot::Sender<StoreResult<T>>;
 
 pub(super) enum Job {
@@ -92,21 +93,22 @@ pub(super) async fn run_sqlite(
         for command in cycle.commands.drain(..) {
             command(&mut connection).await;
         }
-        if std::fs::metadata(&wal).is_ok_and(|wal| wal.len() > WAL_RESTART_BYTES) {
-            if let Err(error) = connection.execute("pragma wal_checkpoint(restart)").await {
-                tracing::warn!(error = %error, "the WAL could not be restarted");
-            }
+        if std::fs::metadata(&wal).is_ok_and(|wal| wal.len() > WAL_RESTART_BYTES)
+            && let Err(error) = connection.batch("pragma wal_checkpoint(restart)").await
+        {
+            tracing::warn!(error = %error, "the WAL could not be restarted");
         }
         if let Some(closed) = cycle.close {
             queue.close();
-            let _ = connection.execute("pragma wal_checkpoint(truncate)").await;
+            let _ = connection.batch("pragma wal_checkpoint(truncate)").await;
             let _ = closed.send(());
         }
     }
 }
 
 async fn write_batch(connection: &mut Connection, cycle: &mut Cycle, announce: &impl Fn(&[PlacedEvent])) {
-    let (publishes, checkpoints) = (std::mem::take(&mut cycle.publishes), std::mem::take(&mut cycle.checkpoints));
+    let (publishes, checkpoints) =
+        (std::mem::take(&mut cycle.publishes), std::mem::take(&mut cycle.checkpoints));
     if publishes.is_empty() && checkpoints.is_empty() {
         return;
     }
@@ -174,7 +176,8 @@ fn write_singly(c: &mut SqliteConnection, publishes: &[Publish], checkpoints: &[
         checkpointed: checkpoints
             .iter()
             .map(|checkpoint| {
-                c.immediate_transaction(|c| dialect::sqlite::checkpoint(c, checkpoint)).inspect_err(die_if_fatal)
+                c.immediate_transaction(|c| dialect::sqlite::checkpoint(c, checkpoint))
+                    .inspect_err(die_if_fatal)
             })
             .collect(),
     }
@@ -206,7 +209,11 @@ pub(super) async fn check_version(connection: &mut Connection) -> StoreResult<St
 }
 
 /// Runs PostgreSQL's journal until the store is closed.
-pub(super) async fn run_postgres(pool: PgPool, mut queue: mpsc::Receiver<Job>, announce: impl Fn(&[PlacedEvent])) {
+pub(super) async fn run_postgres(
+    pool: PgPool,
+    mut queue: mpsc::Receiver<Job>,
+    announce: impl Fn(&[PlacedEvent]),
+) {
     while let Some(cycle) = Cycle::gather(&mut queue).await {
         let mut answers = cycle.publish_answers.into_iter();
         match append(&pool, &cycle.publishes).await {
@@ -265,10 +272,10 @@ async fn append(pool: &PgPool, publishes: &[Publish]) -> StoreResult<Appended> {
                 Ok(()) => return Ok(appended),
                 Err(error) if recovery_of(&error) == Recovery::Reconnect => {
                     drop(deadpool::managed::Object::take(c));
-                    match fate(pool, &appended).await? {
-                        true => return Ok(appended),
-                        false => continue,
+                    if fate(pool, &appended).await? {
+                        return Ok(appended);
                     }
+                    continue;
                 }
                 Err(error) => error,
             },
@@ -288,7 +295,7 @@ async fn append(pool: &PgPool, publishes: &[Publish]) -> StoreResult<Appended> {
 
 /// Whether a batch whose commit got no answer is there. Nothing appended means nothing to lose.
 async fn fate(pool: &PgPool, appended: &Appended) -> StoreResult<bool> {
-    let Some(event) = appended.events.first() else { return Ok(false) };
+    let Some(event) = appended.events.as_slice().first() else { return Ok(false) };
     let asked = async {
         let mut c = pool.get().await.map_err(unavailable)?;
         Ok::<_, StoreError>(dialect::postgres::is_committed(&mut c, event).await?)

@@ -6,7 +6,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use diesel::{
-    ConnectionError, ConnectionResult, prelude::*,
+    ConnectionError, ConnectionResult,
+    prelude::*,
     result::QueryResult,
     sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text},
 };
@@ -20,13 +21,15 @@ use crate::{
         time::Timestamp,
     },
     store::{
+        attempts::NewAttemptRow,
         checkpoint::{Attempt, Checkpoint, Checkpointed, Parked},
         cursors::CursorRow,
         error::{StoreError, StoreResult},
         exceptions::ExceptionRow,
         idempotency::{answer_text, stored},
-        attempts::NewAttemptRow,
-        journal::{self, Appended, Fingerprint, FirstAnswer, Key, PlacedEvent, Placement, Publish, Raised, Stored},
+        journal::{
+            self, Appended, Fingerprint, FirstAnswer, Key, PlacedEvent, Placement, Publish, Raised, Stored,
+        },
         schema::{events, resources},
     },
 };
@@ -47,11 +50,11 @@ pub(in crate::store) async fn connect(url: String) -> ConnectionResult<AsyncPgCo
         config.target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
     }
     // `prefer`, the default of the URL, would accept any certificate or none: it is honest as "no TLS".
-    let mut connection = if config.get_ssl_mode() != SslMode::Require {
-        let (client, driver) = config.connect(tokio_postgres::NoTls).await.map_err(bad)?;
+    let mut connection = if config.get_ssl_mode() == SslMode::Require {
+        let (client, driver) = config.connect(tls()?).await.map_err(bad)?;
         AsyncPgConnection::try_from_client_and_connection(client, driver).await?
     } else {
-        let (client, driver) = config.connect(tls()?).await.map_err(bad)?;
+        let (client, driver) = config.connect(tokio_postgres::NoTls).await.map_err(bad)?;
         AsyncPgConnection::try_from_client_and_connection(client, driver).await?
     };
     // A timeout that hit a COMMIT would leave its fate unknown; time is bounded by the callers instead.
@@ -105,16 +108,27 @@ pub(in crate::store) async fn check_durability(c: &mut AsyncPgConnection) -> Sto
     .load(c)
     .await?;
     for setting in &settings {
-        if matches!((setting.name.as_str(), setting.setting.as_str()), ("fsync" | "full_page_writes" | "synchronous_commit", "off")) {
-            let text = format!("the server runs with {} = off: an acknowledged event could be lost", setting.name);
+        if matches!(
+            (setting.name.as_str(), setting.setting.as_str()),
+            ("fsync" | "full_page_writes" | "synchronous_commit", "off")
+        ) {
+            let text =
+                format!("the server runs with {} = off: an acknowledged event could be lost", setting.name);
             return Err(StoreError::Unavailable(text.into()));
         }
     }
-    Ok(settings.iter().map(|setting| format!("{} = {}", setting.name, setting.setting)).collect::<Vec<_>>().join(", "))
+    Ok(settings
+        .iter()
+        .map(|setting| format!("{} = {}", setting.name, setting.setting))
+        .collect::<Vec<_>>()
+        .join(", "))
 }
 
 /// Writes a batch up to, but not including, its commit.
-pub(in crate::store) async fn append(c: &mut AsyncPgConnection, publishes: &[Publish]) -> QueryResult<Appended> {
+pub(in crate::store) async fn append(
+    c: &mut AsyncPgConnection,
+    publishes: &[Publish],
+) -> QueryResult<Appended> {
     let keys = journal::keys(publishes);
     let first_answers = claim(c, &keys).await?;
     let resolution = journal::resolve(publishes, &first_answers);
@@ -265,10 +279,14 @@ async fn insert_events(c: &mut AsyncPgConnection, placed: &[PlacedEvent]) -> Que
     let names: Vec<&str> = placed.iter().map(|placed| placed.event.name.as_str()).collect();
     let states: Vec<&str> = placed.iter().map(|placed| placed.event.state.as_str()).collect();
     let changed: Vec<Option<&str>> = placed.iter().map(|placed| placed.event.changed.as_deref()).collect();
-    let types: Vec<Option<&str>> =
-        placed.iter().map(|placed| placed.event.payload.as_ref().map(|payload| payload.content_type.as_str())).collect();
-    let payloads: Vec<Option<&[u8]>> =
-        placed.iter().map(|placed| placed.event.payload.as_ref().map(|payload| payload.bytes.as_ref())).collect();
+    let types: Vec<Option<&str>> = placed
+        .iter()
+        .map(|placed| placed.event.payload.as_ref().map(|payload| payload.content_type.as_str()))
+        .collect();
+    let payloads: Vec<Option<&[u8]>> = placed
+        .iter()
+        .map(|placed| placed.event.payload.as_ref().map(|payload| payload.bytes.as_ref()))
+        .collect();
     let times: Vec<i64> = placed.iter().map(|placed| placed.event.published_at.as_millis()).collect();
     diesel::sql_query(
         "insert into events
@@ -374,10 +392,18 @@ async fn release_unanswered(
 
 /// Whether a batch whose commit got no answer took place. Locking its resource waits for the old transaction
 /// to end one way or the other, so what is read afterwards is the truth.
-pub(in crate::store) async fn is_committed(c: &mut AsyncPgConnection, event: &PlacedEvent) -> QueryResult<bool> {
+pub(in crate::store) async fn is_committed(
+    c: &mut AsyncPgConnection,
+    event: &PlacedEvent,
+) -> QueryResult<bool> {
     c.batch_execute("begin").await?;
-    let locked: Option<i64> =
-        resources::table.find(event.resource.0).select(resources::id).for_update().first(c).await.optional()?;
+    let locked: Option<i64> = resources::table
+        .find(event.resource.0)
+        .select(resources::id)
+        .for_update()
+        .first(c)
+        .await
+        .optional()?;
     let found: i64 = events::table
         .filter(events::resource.eq(event.resource.0))
         .filter(events::seq.eq(event.event.seq))

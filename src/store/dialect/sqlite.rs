@@ -61,7 +61,11 @@ fn write(c: &mut SqliteConnection, placement: &Placement) -> QueryResult<()> {
         diesel::update(resources::table.find(key.0)).set(resources::head_seq.eq(raised.to)).execute(c)?;
         // No work row means that everybody had the log up to the old head.
         diesel::insert_into(work::table)
-            .values((work::resource.eq(key.0), work::head_seq.eq(raised.to), work::fanned_seq.eq(raised.from)))
+            .values((
+                work::resource.eq(key.0),
+                work::head_seq.eq(raised.to),
+                work::fanned_seq.eq(raised.from),
+            ))
             .on_conflict(work::resource)
             .do_update()
             .set(work::head_seq.eq(raised.to))
@@ -74,11 +78,15 @@ fn write(c: &mut SqliteConnection, placement: &Placement) -> QueryResult<()> {
 }
 
 /// Writes a checkpoint inside the caller's transaction.
-pub(in crate::store) fn checkpoint(c: &mut SqliteConnection, checkpoint: &Checkpoint) -> QueryResult<Checkpointed> {
+pub(in crate::store) fn checkpoint(
+    c: &mut SqliteConnection,
+    checkpoint: &Checkpoint,
+) -> QueryResult<Checkpointed> {
     let mut moved = Vec::new();
     for cursor in &checkpoint.cursors {
         let row = CursorRow::from(cursor);
-        let same = cursors::table.filter(cursors::channel.eq(row.channel)).filter(cursors::moved.eq(row.moved));
+        let same =
+            cursors::table.filter(cursors::channel.eq(row.channel)).filter(cursors::moved.eq(row.moved));
         if diesel::update(same).set(&row).execute(c)? == 0 {
             moved.push(ChannelKey(row.channel));
         }

@@ -73,7 +73,8 @@ fn repeats_within_a_batch_get_the_first_answer() {
 
 #[test]
 fn a_refused_publish_claims_nothing() {
-    let stored = HashMap::from([(Key::of_event("p", "old"), Stored { fingerprint: vec![9; 32], answer: Vec::new() })]);
+    let stored =
+        HashMap::from([(Key::of_event("p", "old"), Stored { fingerprint: vec![9; 32], answer: Vec::new() })]);
     let placement = run(
         &[
             publish(vec![event("fresh", Some(1), &["x"]), event("old", Some(1), &["x"])], Some(("k", 1))),
@@ -87,8 +88,10 @@ fn a_refused_publish_claims_nothing() {
 
 #[test]
 fn an_id_twice_in_one_publish_is_one_event() {
-    let placement =
-        run(&[publish(vec![event("id", Some(1), &["x"]), event("id", Some(1), &["x"])], None)], &HashMap::new());
+    let placement = run(
+        &[publish(vec![event("id", Some(1), &["x"]), event("id", Some(1), &["x"])], None)],
+        &HashMap::new(),
+    );
     assert_eq!(seqs(&placement.outcomes[0]), [11, 11]);
     assert_eq!(placement.events.len(), 1);
 }
