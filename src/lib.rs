@@ -11,8 +11,10 @@
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod engine;
 pub mod entropy;
 pub mod outbound;
 pub mod runtime;
 pub mod store;
 pub mod telemetry;
+pub mod wake;

@@ -17,34 +17,16 @@ pub enum Verdict {
     Ours,
 }
 
-/// How an attempt ended before it had a status line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    Forbidden,
-    Dns,
-    Connect,
-    Tls,
-    TimeoutConnect,
-    TimeoutAnswer,
-    BadHttp,
-    Reset,
-    /// No descriptor, no memory, no store: this node's fault.
-    Local,
-}
-
-impl Failure {
-    /// The stable code that the ledger and the API show.
-    pub const fn code(self) -> &'static str {
+impl Verdict {
+    /// The word in the ledger.
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Forbidden => "address_forbidden",
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::TimeoutConnect => "timeout_connect",
-            Self::TimeoutAnswer => "timeout_answer",
-            Self::BadHttp => "bad_http",
-            Self::Reset => "reset",
-            Self::Local => "local",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Overloaded => "overloaded",
+            Self::Gone => "gone",
+            Self::Forbidden => "forbidden",
+            Self::Ours => "ours",
         }
     }
 }
@@ -56,16 +38,6 @@ pub const fn of_status(status: u16) -> Verdict {
         410 => Verdict::Gone,
         408 | 425 | 429 | 503 => Verdict::Overloaded,
         _ => Verdict::Failed,
-    }
-}
-
-/// Judges an attempt that got no status line.
-pub const fn of_failure(failure: Failure) -> Verdict {
-    match failure {
-        Failure::Forbidden => Verdict::Forbidden,
-        Failure::TimeoutConnect | Failure::TimeoutAnswer => Verdict::Overloaded,
-        Failure::Local => Verdict::Ours,
-        Failure::Dns | Failure::Connect | Failure::Tls | Failure::BadHttp | Failure::Reset => Verdict::Failed,
     }
 }
 

@@ -1,0 +1,359 @@
+//! The machine: every decision about one channel, as one pure function without I/O.
+//!
+//! `step(lane, input, now) -> actions`. The driver carries the actions out and is dull. What the machine keeps,
+//! for any history of outcomes, restarts, expiry, stops, patches and clock jumps:
+//!
+//! - one request in flight; n + 1 is not sent before n is terminal;
+//! - nothing is skipped, and nothing is sent twice without a crash;
+//! - at most [`UNSAVED_MAX`] outcomes are ahead of the durable cursor;
+//! - whether a notification may leave is judged at the moment when its slot is free.
+//!
+//! What it does not know: which resource, which address, how many other channels. A lane's level in the fan-out
+//! is `lanes`' business.
+
+use std::sync::Arc;
+
+use crate::domain::{
+    backoff::{self, Schedule},
+    channel::CatchUp,
+    cursor::Failing,
+    outcome::{Verdict, is_client_error},
+    time::Timestamp,
+};
+
+/// Outcomes that a fifo lane may be ahead of its durable cursor: what a crash repeats, besides one in flight.
+pub const UNSAVED_MAX: u64 = 4;
+/// Refusals after which a sync is parked, so that a receiver that knows no sync still gets its events.
+pub const SYNC_REFUSALS_MAX: u32 = 3;
+/// The wait after a failure of our own.
+const OURS_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What a change of the channel may alter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The channel's state lets notifications out.
+    pub active: bool,
+    pub expires_at: Timestamp,
+    pub catch_up: CatchUp,
+    pub schedule: Arc<Schedule>,
+}
+
+/// A channel's place in its log, in memory.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    /// The virtual seq of the sync.
+    start_seq: i64,
+    /// The newest seq that the log is known to hold.
+    head: i64,
+    /// The highest terminal seq.
+    settled: i64,
+    failing: Failing,
+    last_success_at: Option<Timestamp>,
+    terms: Terms,
+    phase: Phase,
+    /// A wait that is nobody's failure: a first attempt's delay, or trouble of our own.
+    hold_until: Option<Timestamp>,
+    /// Outcomes so far, and how many of them are durable.
+    outcomes: u64,
+    saved: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing under way.
+    Resting,
+    /// A slot has been asked for.
+    Queued,
+    /// A request is on its way.
+    InFlight,
+}
+
+/// What happens to a lane.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The log has grown to this seq.
+    Head(i64),
+    /// The slot that was asked for is free.
+    Slot,
+    /// The slot was given back unused.
+    SlotLost,
+    /// The request did not leave after all: the channel changed or the event could not be read.
+    NotSent,
+    Outcome(Outcome),
+    /// This many outcomes are durable.
+    Saved(u64),
+    /// Time has passed.
+    Time,
+    /// The channel has changed; `readdressed` when a failing receiver may have been replaced.
+    Changed {
+        terms: Terms,
+        readdressed: bool,
+    },
+}
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// The seq whose notification was sent, or was to be sent.
+    pub through: i64,
+    pub verdict: Verdict,
+    pub status: Option<u16>,
+    pub retry_after: Option<std::time::Duration>,
+    /// A random number in `[0, 1)`.
+    pub jitter: f64,
+}
+
+/// What the driver has to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Ask for a slot; answer with `Input::Slot`.
+    AskSlot,
+    Send(Send),
+    /// Make the lane's new place durable, with this outcome.
+    Record(Record),
+    /// Say `Input::Time` at this moment.
+    WakeAt(Timestamp),
+    /// The receiver is gone for good: end the channel.
+    EndGone,
+}
+
+/// A notification to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Send {
+    /// The cursor's next seq.
+    pub first: i64,
+    /// The last seq that this notification may stand for; equal to `first` unless a run may be collapsed.
+    pub through: i64,
+    /// `through` is settled already: an earlier attempt stood for exactly this run.
+    pub pinned: bool,
+    /// 1, 2, …
+    pub attempt: u32,
+}
+
+/// A lane's place after an outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub seq: i64,
+    pub failing: Failing,
+    pub last_success_at: Option<Timestamp>,
+    /// The number of this outcome, to be told back as `Input::Saved`.
+    pub outcome: u64,
+    /// The attempt's number among those of its notification.
+    pub attempt: u32,
+    /// The notification was set aside.
+    pub parked: bool,
+}
+
+impl Lane {
+    /// A lane as it was loaded: `settled` is the durable cursor, `head` the resource's head.
+    pub fn load(
+        start_seq: i64,
+        head: i64,
+        settled: i64,
+        failing: Failing,
+        last_success_at: Option<Timestamp>,
+        terms: Terms,
+    ) -> Self {
+        Self {
+            start_seq,
+            head,
+            settled,
+            failing,
+            last_success_at,
+            terms,
+            phase: Phase::Resting,
+            hold_until: None,
+            outcomes: 0,
+            saved: 0,
+        }
+    }
+
+    pub const fn settled(&self) -> i64 {
+        self.settled
+    }
+
+    pub const fn start_seq(&self) -> i64 {
+        self.start_seq
+    }
+
+    pub const fn is_active(&self) -> bool {
+        self.terms.active
+    }
+
+    /// Whether the head has failed at least once since the last success.
+    pub const fn is_failing(&self) -> bool {
+        self.failing.attempts > 0
+    }
+
+    pub const fn due_at(&self) -> Option<Timestamp> {
+        self.failing.due_at
+    }
+
+    /// Whether something is left to send.
+    pub const fn is_pending(&self) -> bool {
+        self.settled < self.head
+    }
+
+    /// Whether nothing is under way and every outcome is durable, so that the lane can leave memory.
+    pub const fn is_at_rest(&self) -> bool {
+        matches!(self.phase, Phase::Resting) && self.outcomes == self.saved
+    }
+
+    pub const fn is_queued(&self) -> bool {
+        matches!(self.phase, Phase::Queued)
+    }
+
+    /// Whether a request may leave now, apart from waits: asked again right before it does.
+    pub fn may_send(&self, now: Timestamp) -> bool {
+        self.terms.active && now < self.terms.expires_at
+    }
+
+    /// Takes `input` in and says what to do about it.
+    pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match input {
+            Input::Head(head) => self.grow(head, now),
+            Input::Time => {}
+            Input::Saved(outcome) => self.saved = self.saved.max(outcome.min(self.outcomes)),
+            Input::Slot => {
+                if self.phase == Phase::Queued {
+                    self.phase = Phase::Resting;
+                    if self.wait(now).is_none() {
+                        self.phase = Phase::InFlight;
+                        return vec![Action::Send(self.next_send())];
+                    }
+                }
+            }
+            Input::SlotLost => {
+                if self.phase == Phase::Queued {
+                    self.phase = Phase::Resting;
+                }
+            }
+            Input::NotSent => {
+                if self.phase == Phase::InFlight {
+                    self.phase = Phase::Resting;
+                }
+            }
+            Input::Outcome(outcome) => self.conclude(outcome, now, &mut actions),
+            Input::Changed { terms, readdressed } => {
+                self.terms = terms;
+                if readdressed {
+                    self.failing.due_at = self.failing.due_at.map(|due| due.min(now));
+                }
+            }
+        }
+        actions.extend(self.go_on(now));
+        actions
+    }
+
+    fn grow(&mut self, head: i64, now: Timestamp) {
+        let first_delay = self.terms.schedule.first_delay();
+        if !self.is_pending() && head > self.head && !first_delay.is_zero() {
+            self.hold_until = Some(now.plus(first_delay));
+        }
+        self.head = self.head.max(head);
+    }
+
+    fn conclude(&mut self, outcome: Outcome, now: Timestamp, actions: &mut Vec<Action>) {
+        // INVARIANT: an outcome answers the one request in flight.
+        if self.phase != Phase::InFlight {
+            return;
+        }
+        self.phase = Phase::Resting;
+        let attempt = self.failing.attempts.saturating_add(1);
+        let mut parked = false;
+        match outcome.verdict {
+            Verdict::Ours => {
+                self.hold_until = Some(now.plus(OURS_WAIT));
+                return;
+            }
+            Verdict::Delivered => {
+                self.settled = outcome.through;
+                self.failing = Failing::default();
+                self.last_success_at = Some(now);
+            }
+            Verdict::Failed | Verdict::Overloaded | Verdict::Forbidden | Verdict::Gone => {
+                self.fail(outcome, attempt, now);
+                if outcome.through == self.start_seq && self.failing.client_errors >= SYNC_REFUSALS_MAX {
+                    parked = true;
+                    self.settled = outcome.through;
+                    self.failing = Failing::default();
+                }
+            }
+        }
+        self.outcomes += 1;
+        actions.push(Action::Record(Record {
+            seq: self.settled,
+            failing: self.failing.clone(),
+            last_success_at: self.last_success_at,
+            outcome: self.outcomes,
+            attempt,
+            parked,
+        }));
+        if outcome.verdict == Verdict::Gone {
+            self.terms.active = false;
+            actions.push(Action::EndGone);
+        }
+    }
+
+    fn fail(&mut self, outcome: Outcome, attempt: u32, now: Timestamp) {
+        let wait = backoff::wait(&self.terms.schedule, attempt, outcome.retry_after, outcome.jitter);
+        self.failing.attempts = attempt;
+        self.failing.since.get_or_insert(now);
+        self.failing.due_at = Some(now.plus(wait));
+        self.failing.pinned = Some(outcome.through);
+        if outcome.status.is_some_and(is_client_error) {
+            self.failing.client_errors += 1;
+        }
+    }
+
+    /// Asks for a slot, or says when to look again; nothing while something is under way.
+    fn go_on(&mut self, now: Timestamp) -> Option<Action> {
+        if self.phase != Phase::Resting {
+            return None;
+        }
+        match self.wait(now) {
+            None => {
+                self.phase = Phase::Queued;
+                Some(Action::AskSlot)
+            }
+            Some(Wait::Until(due)) => Some(Action::WakeAt(due)),
+            Some(Wait::ForInput) => None,
+        }
+    }
+
+    /// Why nothing may leave now.
+    fn wait(&self, now: Timestamp) -> Option<Wait> {
+        if !self.is_pending() || !self.may_send(now) || self.outcomes - self.saved >= UNSAVED_MAX {
+            return Some(Wait::ForInput);
+        }
+        // A due time further away than any wait was written by a clock that has been set back since.
+        let latest = now.plus(self.terms.schedule.longest_wait());
+        let due = self.failing.due_at.max(self.hold_until).map(|due| due.min(latest));
+        due.filter(|due| *due > now).map(Wait::Until)
+    }
+
+    fn next_send(&self) -> Send {
+        let first = self.settled + 1;
+        let is_sync = first == self.start_seq;
+        let through = match (self.failing.pinned, self.terms.catch_up) {
+            (Some(pinned), _) => pinned,
+            (None, CatchUp::Latest) if !is_sync => self.head,
+            (None, _) => first,
+        };
+        Send {
+            first,
+            through,
+            pinned: self.failing.pinned.is_some(),
+            attempt: self.failing.attempts.saturating_add(1),
+        }
+    }
+}
+
+enum Wait {
+    Until(Timestamp),
+    ForInput,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+use std::time::Duration;
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+fn terms() -> Terms {
+    Terms {
+        active: true,
+        expires_at: NOW.plus(Duration::from_hours(24)),
+        catch_up: CatchUp::All,
+        schedule: Arc::new(Schedule::new([0, 5, 30].map(Duration::from_secs).to_vec()).unwrap()),
+    }
+}
+
+/// A channel opened at head 10: its sync, seq 10, is pending.
+fn opened() -> Lane {
+    Lane::load(10, 10, 9, Failing::default(), None, terms())
+}
+
+fn outcome(through: i64, verdict: Verdict) -> Input {
+    Input::Outcome(Outcome { through, verdict, status: None, retry_after: None, jitter: 0.0 })
+}
+
+fn refused(through: i64, status: u16) -> Input {
+    Input::Outcome(Outcome {
+        through,
+        verdict: Verdict::Failed,
+        status: Some(status),
+        retry_after: None,
+        jitter: 0.0,
+    })
+}
+
+/// Lets the lane send and returns what left.
+fn send(lane: &mut Lane, now: Timestamp) -> Send {
+    assert!(lane.is_queued(), "the lane has not asked for a slot: {lane:?}");
+    match lane.step(Input::Slot, now).as_slice() {
+        [Action::Send(send)] => *send,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_sync_comes_first_and_events_follow_one_by_one() {
+    let mut lane = opened();
+    assert_eq!(lane.step(Input::Head(12), NOW), [Action::AskSlot]);
+    assert_eq!(send(&mut lane, NOW), Send { first: 10, through: 10, pinned: false, attempt: 1 });
+    assert_eq!(lane.step(Input::Head(13), NOW), [], "one request in flight");
+    let actions = lane.step(outcome(10, Verdict::Delivered), NOW);
+    assert!(matches!(actions.as_slice(), [Action::Record(record), Action::AskSlot] if record.seq == 10));
+    assert_eq!(send(&mut lane, NOW).first, 11);
+}
+
+#[test]
+fn the_head_blocks_and_is_retried_on_schedule() {
+    let mut lane = opened();
+    lane.step(Input::Head(11), NOW);
+    send(&mut lane, NOW);
+    let due = NOW.plus(Duration::from_secs(5));
+    let actions = lane.step(outcome(10, Verdict::Failed), NOW);
+    assert!(
+        matches!(actions.as_slice(), [Action::Record(_), Action::WakeAt(at)] if *at == due),
+        "{actions:?}"
+    );
+    assert_eq!(lane.step(Input::Head(12), NOW), [Action::WakeAt(due)], "new events do not hurry it");
+    assert_eq!(lane.step(Input::Time, due), [Action::AskSlot]);
+    assert_eq!(send(&mut lane, due), Send { first: 10, through: 10, pinned: true, attempt: 2 });
+}
+
+#[test]
+fn a_lane_waits_when_too_much_is_unsaved() {
+    let mut lane = opened();
+    lane.step(Input::Head(100), NOW);
+    for at in 0..4 {
+        send(&mut lane, NOW);
+        lane.step(outcome(10 + at, Verdict::Delivered), NOW);
+    }
+    assert!(!lane.is_queued());
+    assert_eq!(lane.step(Input::Saved(1), NOW), [Action::AskSlot]);
+}
+
+#[test]
+fn expiry_stop_and_patch_are_judged_when_the_slot_is_free() {
+    let mut lane = opened();
+    lane.step(Input::Time, NOW);
+    assert_eq!(lane.step(Input::Slot, terms().expires_at), [], "expired while waiting for the slot");
+
+    let mut lane = opened();
+    lane.step(Input::Time, NOW);
+    let stopped = Terms { active: false, ..terms() };
+    lane.step(Input::Changed { terms: stopped, readdressed: false }, NOW);
+    assert_eq!(lane.step(Input::Slot, NOW), []);
+    let actions = lane.step(Input::Changed { terms: terms(), readdressed: false }, NOW);
+    assert_eq!(actions, [Action::AskSlot], "renewed within its grace");
+}
+
+#[test]
+fn an_outcome_after_the_stop_counts() {
+    let mut lane = opened();
+    lane.step(Input::Time, NOW);
+    send(&mut lane, NOW);
+    lane.step(Input::Changed { terms: Terms { active: false, ..terms() }, readdressed: false }, NOW);
+    let actions = lane.step(outcome(10, Verdict::Delivered), NOW);
+    assert!(matches!(actions.as_slice(), [Action::Record(record)] if record.seq == 10));
+}
+
+#[test]
+fn a_new_address_is_tried_at_once() {
+    let mut lane = opened();
+    lane.step(Input::Time, NOW);
+    send(&mut lane, NOW);
+    lane.step(outcome(10, Verdict::Failed), NOW);
+    assert_eq!(lane.step(Input::Changed { terms: terms(), readdressed: true }, NOW), [Action::AskSlot]);
+}
+
+#[test]
+fn latest_collapses_until_attempted_and_then_keeps_its_number() {
+    let mut lane =
+        Lane::load(0, 5, 0, Failing::default(), None, Terms { catch_up: CatchUp::Latest, ..terms() });
+    lane.step(Input::Time, NOW);
+    assert_eq!(send(&mut lane, NOW), Send { first: 1, through: 5, pinned: false, attempt: 1 });
+    lane.step(outcome(3, Verdict::Failed), NOW);
+    lane.step(Input::Head(9), NOW);
+    let due = NOW.plus(Duration::from_secs(5));
+    lane.step(Input::Time, due);
+    assert_eq!(send(&mut lane, due), Send { first: 1, through: 3, pinned: true, attempt: 2 });
+    lane.step(outcome(3, Verdict::Delivered), due);
+    assert_eq!(send(&mut lane, due), Send { first: 4, through: 9, pinned: false, attempt: 1 });
+}
+
+#[test]
+fn three_refusals_park_a_sync_and_only_a_sync() {
+    let mut lane = opened();
+    lane.step(Input::Head(11), NOW);
+    let mut now = NOW;
+    for refusal in 1..=3 {
+        send(&mut lane, now);
+        let actions = lane.step(refused(10, 404), now);
+        let Some(Action::Record(record)) = actions.first() else { panic!("{actions:?}") };
+        assert_eq!(record.parked, refusal == 3);
+        lane.step(Input::Saved(refusal), now);
+        now = now.plus(Duration::from_hours(1));
+        lane.step(Input::Time, now);
+    }
+    for attempt in 1..=10 {
+        assert_eq!(send(&mut lane, now), Send { first: 11, through: 11, pinned: attempt > 1, attempt });
+        lane.step(refused(11, 404), now);
+        lane.step(Input::Saved(100), now);
+        now = now.plus(Duration::from_hours(1));
+        lane.step(Input::Time, now);
+    }
+}
+
+#[test]
+fn gone_ends_the_channel() {
+    let mut lane = opened();
+    lane.step(Input::Time, NOW);
+    send(&mut lane, NOW);
+    let actions = lane.step(outcome(10, Verdict::Gone), NOW);
+    assert!(matches!(actions.as_slice(), [Action::Record(_), Action::EndGone]), "{actions:?}");
+}
+
+#[test]
+fn our_own_failure_is_not_charged() {
+    let mut lane = opened();
+    lane.step(Input::Time, NOW);
+    send(&mut lane, NOW);
+    assert!(matches!(lane.step(outcome(10, Verdict::Ours), NOW).as_slice(), [Action::WakeAt(_)]));
+    assert!(!lane.is_failing());
+    lane.step(Input::Time, NOW.plus(OURS_WAIT));
+    assert_eq!(send(&mut lane, NOW.plus(OURS_WAIT)).attempt, 1);
+}
+
+#[test]
+fn a_clock_set_back_freezes_nobody() {
+    let failing =
+        Failing { attempts: 1, due_at: Some(NOW.plus(Duration::from_hours(24 * 365))), ..Failing::default() };
+    let mut lane = Lane::load(0, 5, 2, failing, None, terms());
+    let actions = lane.step(Input::Time, NOW);
+    let Some(Action::WakeAt(at)) = actions.first() else { panic!("{actions:?}") };
+    assert!(at.since(NOW) <= terms().schedule.longest_wait());
+}
+
+#[test]
+fn a_first_delay_holds_back_what_has_just_come() {
+    let schedule = Arc::new(Schedule::new(vec![Duration::from_secs(2), Duration::from_secs(9)]).unwrap());
+    let mut lane = Lane::load(0, 3, 3, Failing::default(), None, Terms { schedule, ..terms() });
+    let due = NOW.plus(Duration::from_secs(2));
+    assert_eq!(lane.step(Input::Head(4), NOW), [Action::WakeAt(due)]);
+    assert_eq!(lane.step(Input::Time, due), [Action::AskSlot]);
+}
