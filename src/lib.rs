@@ -15,6 +15,7 @@ pub mod engine;
 pub mod entropy;
 pub mod outbound;
 pub mod runtime;
+pub mod signing;
 pub mod store;
 pub mod telemetry;
 pub mod wake;

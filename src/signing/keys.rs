@@ -1,0 +1,32 @@
+//! The master key and what is derived from it. Each use has a key of its own, so that no two uses can be played
+//! against each other.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::{jwt::JwtKey, seal::Sealer};
+
+/// The keys of a server.
+#[derive(Debug)]
+pub struct Keys {
+    pub jwt: JwtKey,
+    pub sealer: Sealer,
+}
+
+impl Keys {
+    /// Derives the keys from the 32-byte master key. `jwt_secret` replaces the derived key of API tokens.
+    pub fn new(master: &[u8; 32], jwt_secret: Option<&str>) -> Self {
+        let jwt = match jwt_secret {
+            Some(secret) => JwtKey::new(secret.as_bytes()),
+            None => JwtKey::new(&derive(master, "watchpost api tokens v1")),
+        };
+        Self { jwt, sealer: Sealer::new(&derive(master, "watchpost sealed secrets v1")) }
+    }
+}
+
+fn derive(master: &[u8; 32], purpose: &str) -> [u8; 32] {
+    // HMAC takes keys of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(master) else { return [0; 32] };
+    mac.update(purpose.as_bytes());
+    mac.finalize().into_bytes().into()
+}

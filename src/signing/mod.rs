@@ -1,0 +1,13 @@
+//! Everything that signs, verifies or wraps. Pure functions over bytes; keys come in, nothing is stored here.
+
+mod jwt;
+mod keys;
+mod seal;
+mod webhook;
+
+pub use self::{
+    jwt::{Claims, JwtError, JwtKey, LIFETIME_MAX, TOKEN_BYTES_MAX},
+    keys::Keys,
+    seal::{SealError, Sealer},
+    webhook::{SigningSecret, signed_header},
+};

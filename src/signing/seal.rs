@@ -1,0 +1,57 @@
+//! Secrets at rest: XChaCha20-Poly1305 with a random nonce. The place of the secret – project, channel, field –
+//! is bound in, so that a ciphertext moved to another row does not open.
+
+use std::fmt;
+
+use chacha20poly1305::{
+    XChaCha20Poly1305, XNonce,
+    aead::{Aead, KeyInit, Payload},
+};
+
+const NONCE_BYTES: usize = 24;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the sealed secret does not open: another master key, or another place")]
+pub struct SealError;
+
+pub struct Sealer(XChaCha20Poly1305);
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer(…)")
+    }
+}
+
+impl Sealer {
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self(XChaCha20Poly1305::new(key.into()))
+    }
+
+    /// Nonce followed by ciphertext.
+    pub fn seal(&self, secret: &[u8], place: &str, nonce: [u8; NONCE_BYTES]) -> Result<Vec<u8>, SealError> {
+        let payload = Payload { msg: secret, aad: place.as_bytes() };
+        let sealed = self.0.encrypt(&XNonce::from(nonce), payload).map_err(|_| SealError)?;
+        Ok([nonce.as_slice(), &sealed].concat())
+    }
+
+    pub fn open(&self, sealed: &[u8], place: &str) -> Result<Vec<u8>, SealError> {
+        let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(SealError)?;
+        let payload = Payload { msg: ciphertext, aad: place.as_bytes() };
+        self.0.decrypt(&XNonce::from(*nonce), payload).map_err(|_| SealError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opens_only_in_its_place_and_under_its_key() {
+        let sealer = Sealer::new(&[1; 32]);
+        let sealed = sealer.seal(b"secret", "p|c|signing", [7; 24]).unwrap();
+        assert_eq!(sealer.open(&sealed, "p|c|signing"), Ok(b"secret".to_vec()));
+        assert_eq!(sealer.open(&sealed, "p|d|signing"), Err(SealError));
+        assert_eq!(Sealer::new(&[2; 32]).open(&sealed, "p|c|signing"), Err(SealError));
+        assert_eq!(sealer.open(&sealed[..20], "p|c|signing"), Err(SealError));
+    }
+}
