@@ -77,37 +77,34 @@ impl Bells {
     }
 
     /// Makes the caller the one engine that listens, until the ear is dropped.
-    pub fn listen(&self) -> Ear {
+    pub fn listen(&self) -> (Ear, mpsc::Receiver<Changed>) {
         let (sender, changes) = mpsc::channel(CHANGES_MAX);
         *locked(&self.0.heads) = Some(HashMap::new());
         *locked(&self.0.changes) = Some(sender);
-        Ear { shared: Arc::clone(&self.0), changes }
+        (Ear(Arc::clone(&self.0)), changes)
     }
 }
 
-/// The engine's side.
+/// The engine's side of the append bell.
 #[derive(Debug)]
-pub struct Ear {
-    shared: Arc<Shared>,
-    pub changes: mpsc::Receiver<Changed>,
-}
+pub struct Ear(Arc<Shared>);
 
 impl Ear {
     /// Waits until a log has grown.
     pub async fn rung(&self) {
-        self.shared.rung.notified().await;
+        self.0.rung.notified().await;
     }
 
     /// The resources that have grown since the last call, with their heads.
     pub fn take(&self) -> HashMap<ResourceKey, i64> {
-        locked(&self.shared.heads).as_mut().map(std::mem::take).unwrap_or_default()
+        locked(&self.0.heads).as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 
 impl Drop for Ear {
     fn drop(&mut self) {
-        *locked(&self.shared.heads) = None;
-        *locked(&self.shared.changes) = None;
+        *locked(&self.0.heads) = None;
+        *locked(&self.0.changes) = None;
     }
 }
 

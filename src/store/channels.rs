@@ -123,6 +123,8 @@ pub struct ChannelView {
     pub cursor: Cursor,
     /// The newest seq that is meant for the channel.
     pub head: i64,
+    /// What every level channel of the resource has had.
+    pub fanned: i64,
 }
 
 /// What a list shows.
@@ -171,11 +173,13 @@ pub(super) use views;
 pub(super) fn view((channel, cursor, path, resource_id, head, fanned): ViewRow) -> StoreResult<ChannelView> {
     let channel = channel.into_channel(path, resource_id)?;
     let mut cursor = Cursor::from(cursor);
+    // No work row means that every level channel has had the whole log.
+    let fanned = fanned.unwrap_or(head);
     let head = channel.end_seq.unwrap_or(head).min(head);
     if !cursor.behind {
-        cursor.seq = cursor.seq.max(fanned.unwrap_or(head)).min(head);
+        cursor.seq = cursor.seq.max(fanned).min(head);
     }
-    Ok(ChannelView { channel, cursor, head })
+    Ok(ChannelView { channel, cursor, head, fanned })
 }
 
 impl Store {

@@ -12,7 +12,7 @@ use crate::domain::{
 /// Outcomes that one checkpoint takes.
 pub const OUTCOMES_MAX: usize = 256;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Checkpoint {
     /// The lease's epoch under which the attempts were made. SQLite has one node and ignores it.
     pub epoch: i64,

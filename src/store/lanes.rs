@@ -24,11 +24,13 @@ pub struct LoadedLane {
     pub channel: Channel,
     pub cursor: Cursor,
     pub head: i64,
+    /// What every level channel of the resource has had.
+    pub fanned: i64,
 }
 
 impl From<ChannelView> for LoadedLane {
     fn from(view: ChannelView) -> Self {
-        Self { channel: view.channel, cursor: view.cursor, head: view.head }
+        Self { channel: view.channel, cursor: view.cursor, head: view.head, fanned: view.fanned }
     }
 }
 

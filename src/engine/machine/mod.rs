@@ -130,7 +130,7 @@ pub struct Send {
     pub attempt: u32,
 }
 
-/// A lane's place after an outcome.
+/// A lane's place, after an outcome or between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub seq: i64,
@@ -208,6 +208,18 @@ impl Lane {
         self.terms.active && now < self.terms.expires_at
     }
 
+    /// Where the lane stands, as it would be made durable now.
+    pub fn place(&self) -> Record {
+        Record {
+            seq: self.settled,
+            failing: self.failing.clone(),
+            last_success_at: self.last_success_at,
+            outcome: self.outcomes,
+            attempt: self.failing.attempts,
+            parked: false,
+        }
+    }
+
     /// Takes `input` in and says what to do about it.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -282,14 +294,7 @@ impl Lane {
             }
         }
         self.outcomes += 1;
-        actions.push(Action::Record(Record {
-            seq: self.settled,
-            failing: self.failing.clone(),
-            last_success_at: self.last_success_at,
-            outcome: self.outcomes,
-            attempt,
-            parked,
-        }));
+        actions.push(Action::Record(Record { attempt, parked, ..self.place() }));
         if outcome.verdict == Verdict::Gone {
             self.terms.active = false;
             actions.push(Action::EndGone);

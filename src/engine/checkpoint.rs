@@ -1,0 +1,131 @@
+//! Outcomes on their way to the store: gathered in order, committed in batches.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use super::{lanes::Lanes, machine::Record};
+use crate::{
+    domain::{
+        channel::{ChannelKey, ResourceKey},
+        cursor::{Cursor, Failing},
+        time::Timestamp,
+    },
+    store::{Attempt, Checkpoint, OUTCOMES_MAX, Parked},
+};
+
+/// A lane's new place, with the attempt that led to it; without one when only the place has to be written.
+#[derive(Debug)]
+pub struct Entry {
+    pub channel: ChannelKey,
+    pub resource: ResourceKey,
+    pub place: Record,
+    pub attempt: Option<Attempt>,
+}
+
+/// What waits for the next checkpoint.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    entries: VecDeque<Entry>,
+    /// Resources whose `fanned` may have to rise although no lane of theirs has an entry.
+    stirred: BTreeSet<ResourceKey>,
+}
+
+/// A checkpoint under way, and whom to tell when it is durable.
+#[derive(Debug)]
+pub struct Batch {
+    pub checkpoint: Checkpoint,
+    pub saved: Vec<(ChannelKey, u64)>,
+}
+
+impl Outbox {
+    pub fn push(&mut self, entry: Entry) {
+        self.entries.push_back(entry);
+    }
+
+    pub fn stir(&mut self, resource: ResourceKey) {
+        self.stirred.insert(resource);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.stirred.is_empty()
+    }
+
+    /// Takes up to one checkpoint's worth, in order. Every outcome that a lane's place rests on is in this batch
+    /// or in an earlier one, so `fanned` never runs ahead of the ledger.
+    pub fn take(&mut self, lanes: &mut Lanes, epoch: i64, now: Timestamp) -> Option<Batch> {
+        let mut checkpoint = Checkpoint { epoch, ..Checkpoint::default() };
+        let mut places: HashMap<ChannelKey, Record> = HashMap::new();
+        let mut resources = BTreeSet::new();
+        while checkpoint.attempts.len().max(places.len()) < OUTCOMES_MAX {
+            let Some(entry) = self.entries.pop_front() else { break };
+            if let Some(attempt) = entry.attempt {
+                if entry.place.parked {
+                    checkpoint.parked.push(Parked {
+                        channel: entry.channel,
+                        seq: entry.place.seq,
+                        status: attempt.status,
+                        attempts: attempt.attempt,
+                        at: now,
+                    });
+                }
+                checkpoint.attempts.push(attempt);
+            }
+            resources.insert(entry.resource);
+            places.insert(entry.channel, entry.place);
+        }
+        while resources.len() < OUTCOMES_MAX {
+            let Some(resource) = self.stirred.pop_first() else { break };
+            resources.insert(resource);
+        }
+        for (channel, place) in &places {
+            settle(lanes, *channel, place);
+        }
+        for resource in resources {
+            if let Some(fanned) = lanes.raise_fanned(resource) {
+                checkpoint.fanned.push((resource, fanned));
+            }
+        }
+        let mut saved = Vec::with_capacity(places.len());
+        for (channel, place) in places {
+            saved.push((channel, place.outcome));
+            checkpoint.cursors.extend(row(lanes, channel, place, now));
+        }
+        // Entries without a row still have to be told that they are durable.
+        (!checkpoint.is_empty() || !saved.is_empty()).then_some(Batch { checkpoint, saved })
+    }
+}
+
+/// Level again once nothing fails and the log is caught up with what the others have had; else behind.
+fn settle(lanes: &mut Lanes, channel: ChannelKey, place: &Record) {
+    let Some(resident) = lanes.get(channel) else { return };
+    let fanned = lanes.resource(resident.target.channel.resource).map_or(i64::MAX, |resource| resource.fanned);
+    let level = resident.lane.is_active() && place.failing == Failing::default() && place.seq >= fanned;
+    lanes.record(channel, place.seq, level);
+}
+
+/// The lane's row, unless `fanned` alone records its place.
+fn row(lanes: &mut Lanes, channel: ChannelKey, place: Record, now: Timestamp) -> Option<Cursor> {
+    let resident = lanes.get(channel)?;
+    let resource = resident.target.channel.resource;
+    let (head, fanned) = lanes.resource(resource).map(|resource| (resource.head, resource.fanned))?;
+    let resident = lanes.get_mut(channel)?;
+    if resident.level && !resident.stored_behind && place.seq <= fanned {
+        return None;
+    }
+    resident.stored_behind = !resident.level;
+    let mut failing = place.failing;
+    if !resident.lane.is_active() || resident.level {
+        failing.due_at = None;
+    } else if failing.due_at.is_none() && place.seq < head {
+        // A backlog: after a crash, time wakes it at once.
+        failing.due_at = Some(now);
+    }
+    Some(Cursor {
+        channel,
+        resource,
+        seq: place.seq,
+        moved: resident.moved,
+        behind: !resident.level,
+        failing,
+        last_success_at: place.last_success_at,
+    })
+}

@@ -1,0 +1,210 @@
+//! Lanes in memory: channels that have work, and the resources they watch.
+//!
+//! Keeps `fanned` honest. A *level* lane's recorded place bounds what its resource has fanned; a lane that fails
+//! or lags is *behind* and stands where its own row says. `fanned` may rise to the lowest place of all level
+//! lanes, and only once every level lane of the resource is here.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{machine::Lane, target::Target};
+use crate::domain::{
+    channel::{ChannelKey, ResourceKey},
+    time::Timestamp,
+};
+
+/// One channel in memory.
+#[derive(Debug)]
+pub struct Resident {
+    pub lane: Lane,
+    pub target: Arc<Target>,
+    /// The cursor's `moved` that the lane was loaded with.
+    pub moved: i64,
+    /// Its place counts for `fanned`.
+    pub level: bool,
+    /// Its row says that it is behind.
+    pub stored_behind: bool,
+    /// The place up to which its outcomes are in a checkpoint.
+    pub recorded: i64,
+    /// The earliest timer that is set for it.
+    pub timer: Option<Timestamp>,
+}
+
+/// One resource in memory.
+#[derive(Debug)]
+pub struct Resource {
+    pub head: i64,
+    pub fanned: i64,
+    pub loading: Loading,
+    members: HashSet<ChannelKey>,
+    /// How many level lanes stand at each place.
+    places: BTreeMap<i64, usize>,
+    /// When something last happened, on the monotonic clock.
+    touched: Duration,
+}
+
+/// Whether the level lanes of a resource are in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loading {
+    No,
+    Pending,
+    Done,
+}
+
+#[derive(Debug, Default)]
+pub struct Lanes {
+    residents: HashMap<ChannelKey, Resident>,
+    resources: HashMap<ResourceKey, Resource>,
+}
+
+impl Lanes {
+    pub fn get(&self, key: ChannelKey) -> Option<&Resident> {
+        self.residents.get(&key)
+    }
+
+    pub fn get_mut(&mut self, key: ChannelKey) -> Option<&mut Resident> {
+        self.residents.get_mut(&key)
+    }
+
+    pub fn contains(&self, key: ChannelKey) -> bool {
+        self.residents.contains_key(&key)
+    }
+
+    pub fn len(&self) -> usize {
+        self.residents.len()
+    }
+
+    pub fn resource(&self, key: ResourceKey) -> Option<&Resource> {
+        self.resources.get(&key)
+    }
+
+    /// The resource, taken into memory if need be; its head and fanned never go back.
+    pub fn touch(&mut self, key: ResourceKey, head: i64, fanned: i64, now: Duration) -> &mut Resource {
+        let resource = self.resources.entry(key).or_insert_with(|| Resource {
+            head,
+            fanned,
+            loading: Loading::No,
+            members: HashSet::new(),
+            places: BTreeMap::new(),
+            touched: now,
+        });
+        resource.head = resource.head.max(head);
+        resource.fanned = resource.fanned.max(fanned);
+        resource.touched = now;
+        resource
+    }
+
+    pub fn members(&self, key: ResourceKey) -> Vec<ChannelKey> {
+        self.resources.get(&key).map(|resource| resource.members.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Adds a lane whose resource is in memory.
+    pub fn insert(&mut self, key: ChannelKey, resident: Resident) {
+        if let Some(resource) = self.resources.get_mut(&resident.target.channel.resource) {
+            resource.members.insert(key);
+            if resident.level {
+                *resource.places.entry(resident.recorded).or_default() += 1;
+            }
+        }
+        self.residents.insert(key, resident);
+    }
+
+    pub fn remove(&mut self, key: ChannelKey) -> Option<Resident> {
+        let resident = self.residents.remove(&key)?;
+        if let Some(resource) = self.resources.get_mut(&resident.target.channel.resource) {
+            resource.members.remove(&key);
+            if resident.level {
+                resource.leave(resident.recorded);
+            }
+        }
+        Some(resident)
+    }
+
+    /// Puts a lane at a recorded place, level or behind.
+    pub fn record(&mut self, key: ChannelKey, recorded: i64, level: bool) {
+        let Some(resident) = self.residents.get_mut(&key) else { return };
+        if let Some(resource) = self.resources.get_mut(&resident.target.channel.resource) {
+            if resident.level {
+                resource.leave(resident.recorded);
+            }
+            if level {
+                *resource.places.entry(recorded).or_default() += 1;
+            }
+        }
+        resident.recorded = recorded;
+        resident.level = level;
+    }
+
+    /// What `fanned` may rise to, if it may rise.
+    pub fn raise_fanned(&mut self, key: ResourceKey) -> Option<i64> {
+        let resource = self.resources.get_mut(&key)?;
+        if resource.loading != Loading::Done {
+            return None;
+        }
+        let lowest = resource.places.first_key_value().map_or(resource.head, |(place, _)| *place).min(resource.head);
+        if lowest <= resource.fanned {
+            return None;
+        }
+        resource.fanned = lowest;
+        Some(lowest)
+    }
+
+    /// Lets go of what has been at rest since before `idle_since`: level lanes whose resource has caught up, lanes
+    /// of ended channels, and lanes whose next due time is after `far`. All of it is found again by its row.
+    pub fn drop_idle(&mut self, idle_since: Duration, far: Timestamp) {
+        let mut dropped = Vec::new();
+        for resource in self.resources.values_mut() {
+            if resource.touched > idle_since || resource.loading == Loading::Pending {
+                continue;
+            }
+            let caught_up = resource.fanned >= resource.head;
+            let leaving = |key: &ChannelKey| {
+                self.residents.get(key).is_none_or(|resident| resident.may_leave(caught_up, far))
+            };
+            let before = dropped.len();
+            dropped.extend(resource.members.iter().filter(|key| leaving(key)).copied());
+            // Level lanes leave together or not at all: `fanned` needs all of them.
+            let stays = |key: &ChannelKey| self.residents.get(key).is_some_and(|resident| resident.level) && !leaving(key);
+            if resource.members.iter().any(stays) {
+                dropped.truncate(before);
+            } else {
+                resource.loading = Loading::No;
+            }
+        }
+        for key in dropped {
+            self.remove(key);
+        }
+        self.resources.retain(|_, resource| {
+            !resource.members.is_empty() || resource.touched > idle_since || resource.loading == Loading::Pending
+        });
+    }
+}
+
+impl Resource {
+    fn leave(&mut self, place: i64) {
+        if let Some(count) = self.places.get_mut(&place) {
+            *count -= 1;
+            if *count == 0 {
+                self.places.remove(&place);
+            }
+        }
+    }
+}
+
+impl Resident {
+    fn may_leave(&self, caught_up: bool, far: Timestamp) -> bool {
+        if !self.lane.is_at_rest() || self.recorded != self.lane.settled() {
+            return false;
+        }
+        if !self.lane.is_active() {
+            return !self.level;
+        }
+        if self.level {
+            return caught_up && !self.lane.is_pending();
+        }
+        self.stored_behind && self.lane.due_at().is_some_and(|due| due > far)
+    }
+}

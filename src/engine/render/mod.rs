@@ -1,0 +1,155 @@
+//! How notifications look on the wire. One file per format; what all of them share stands here.
+
+mod google;
+mod raw;
+mod standard;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
+
+use super::target::Target;
+use crate::{
+    domain::{
+        channel::Format,
+        event::{Event, Payload},
+        id,
+        time::Timestamp,
+    },
+    signing,
+};
+
+/// One notification, about to be sent.
+#[derive(Debug)]
+pub struct Notification<'n> {
+    pub target: &'n Target,
+    /// The message number: 1 is the sync.
+    pub number: i64,
+    /// The number of the last notification that was delivered or parked; 0 before the sync.
+    pub previous: i64,
+    pub seq: i64,
+    pub subject: Subject,
+    pub attempt: u32,
+    pub now: Timestamp,
+}
+
+/// What it tells.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    Sync,
+    /// An event, with what changed in it and in the run that it stands for.
+    Event { event: Arc<Event>, changed: Option<String> },
+}
+
+#[derive(Debug)]
+pub struct Rendered {
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+/// The names that begin with `WATCHPOST_HEADER_PREFIX`.
+#[derive(Debug)]
+pub struct OwnHeaders {
+    event: HeaderName,
+    event_id: HeaderName,
+    sequence: HeaderName,
+    attempt: HeaderName,
+    message: HeaderName,
+    previous: HeaderName,
+    channel_id: HeaderName,
+    channel_token: HeaderName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the header prefix cannot begin a header name")]
+pub struct BadPrefix;
+
+impl OwnHeaders {
+    pub fn new(prefix: &str) -> Result<Self, BadPrefix> {
+        let name = |rest: &str| HeaderName::try_from(format!("{prefix}{rest}")).map_err(|_| BadPrefix);
+        Ok(Self {
+            event: name("Event")?,
+            event_id: name("Event-Id")?,
+            sequence: name("Sequence")?,
+            attempt: name("Attempt")?,
+            message: name("Message")?,
+            previous: name("Previous-Message")?,
+            channel_id: name("Channel-Id")?,
+            channel_token: name("Channel-Token")?,
+        })
+    }
+}
+
+/// Renders a notification in its channel's format, signed where the channel asked for it.
+pub fn render(notification: &Notification<'_>, own: &OwnHeaders) -> Rendered {
+    let target = notification.target;
+    let mut rendered = match target.channel.format {
+        Format::Google => google::render(notification),
+        Format::Standard => standard::render(notification),
+        Format::Raw => raw::render(notification),
+    };
+    let headers = &mut rendered.headers;
+    let webhook_id = id::webhook_id(&target.channel.uid, notification.number);
+    put(headers, WEBHOOK_ID, &webhook_id);
+    if let Some(secret) = &target.secret {
+        put(headers, WEBHOOK_TIMESTAMP, &notification.now.as_seconds().to_string());
+        put(headers, WEBHOOK_SIGNATURE, &signing::signed_header(secret, &webhook_id, notification.now, &rendered.body));
+    } else if target.channel.format != Format::Google {
+        put(headers, WEBHOOK_TIMESTAMP, &notification.now.as_seconds().to_string());
+    }
+    common(notification, own, headers);
+    for (name, value) in &target.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    rendered
+}
+
+fn common(notification: &Notification<'_>, own: &OwnHeaders, headers: &mut HeaderMap) {
+    let channel = &notification.target.channel;
+    match &notification.subject {
+        Subject::Sync => put(headers, own.event.clone(), standard::SYNC_TYPE),
+        Subject::Event { event, .. } => {
+            put(headers, own.event.clone(), &event.name);
+            put(headers, own.event_id.clone(), &event.id);
+        }
+    }
+    headers.insert(own.sequence.clone(), HeaderValue::from(notification.seq));
+    headers.insert(own.attempt.clone(), HeaderValue::from(notification.attempt));
+    headers.insert(own.message.clone(), HeaderValue::from(notification.number));
+    if notification.previous > 0 {
+        headers.insert(own.previous.clone(), HeaderValue::from(notification.previous));
+    }
+    if channel.format != Format::Google {
+        put(headers, own.channel_id.clone(), &channel.id);
+        if let Some(token) = &channel.token {
+            put(headers, own.channel_token.clone(), token);
+        }
+    }
+}
+
+/// Sets a header. Everything that gets here was checked when it was written; what is not header-safe after
+/// all is left out rather than changed.
+fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    match HeaderValue::try_from(value) {
+        Ok(value) => drop(headers.insert(name, value)),
+        Err(_) => tracing::warn!(header.name = %name, "a header value is not header-safe and is left out"),
+    }
+}
+
+/// The data as it was published, with its media type; nothing where the channel does not want it.
+fn data_body(notification: &Notification<'_>) -> Option<Payload> {
+    match &notification.subject {
+        Subject::Event { event, .. } if notification.target.channel.payload => event.payload.clone(),
+        _ => None,
+    }
+}
+
+fn with_body(headers: &mut HeaderMap, payload: Payload) -> Bytes {
+    put(headers, CONTENT_TYPE, &payload.content_type);
+    payload.bytes
+}

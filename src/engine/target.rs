@@ -1,0 +1,77 @@
+//! Where and how one channel's notifications go: what sending needs of a channel, prepared once per revision.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::{
+    domain::{channel::Channel, headers},
+    outbound::{Address, EgressPolicy, Origin, Refusal},
+    signing::{Sealer, SigningSecret},
+};
+
+/// One revision of a channel. A newer one makes it stale; a request checks that right before it leaves.
+#[derive(Debug)]
+pub struct Target {
+    pub channel: Channel,
+    /// A refusal at send time means that the policy has changed since the channel was opened.
+    pub address: Result<Address, Refusal>,
+    /// The owner's own headers.
+    pub headers: HeaderMap,
+    pub secret: Option<SigningSecret>,
+    origin: Origin,
+    stale: AtomicBool,
+}
+
+/// Where a channel's signing secret is bound to, for [`Sealer`].
+pub fn secret_place(project: &str, uid: &str) -> String {
+    format!("{project}|{uid}|signing")
+}
+
+impl Target {
+    pub fn new(channel: Channel, policy: &EgressPolicy, sealer: &Sealer, header_prefix: &str) -> Self {
+        let address = policy.judge(&channel.address);
+        let origin = address.as_ref().map_or_else(|_| Origin::forbidden(), |address| address.origin().clone());
+        let secret = channel.sealed_secret.as_deref().and_then(|sealed| {
+            let opened = sealer.open(sealed, &secret_place(&channel.project, &channel.uid));
+            if opened.is_err() {
+                tracing::error!(channel.uid = %channel.uid, "the signing secret does not open under this master key");
+            }
+            opened.ok().map(SigningSecret::from_bytes)
+        });
+        Self { headers: owner_headers(&channel, header_prefix), address, secret, origin, stale: AtomicBool::new(false), channel }
+    }
+
+    /// What shares a window of requests in flight.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
+    }
+
+    pub fn make_stale(&self) {
+        self.stale.store(true, Ordering::Release);
+    }
+
+    /// A channel with a secret that does not open must not send unsigned.
+    pub fn can_sign(&self) -> bool {
+        self.secret.is_some() || self.channel.sealed_secret.is_none()
+    }
+}
+
+/// Checked again on the way out: the row may be older than a rule.
+fn owner_headers(channel: &Channel, header_prefix: &str) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    if let Err(invalid) = headers::check(&channel.options.headers, header_prefix) {
+        tracing::warn!(channel.uid = %channel.uid, problem = %invalid, "the channel's own headers are left out");
+        return map;
+    }
+    for (name, value) in &channel.options.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str())) {
+            map.insert(name, value);
+        }
+    }
+    map
+}
