@@ -4,5 +4,8 @@
 //! addresses it turns out to be whenever a connection is opened. Nothing here decides about retries, or writes.
 
 pub mod policy;
+pub mod resolver;
+pub mod sender;
 
 pub use policy::{Address, EgressPolicy, EgressRules, Origin, Refusal};
+pub use sender::{Answer, Phase, Request, SendError, Sender, SenderConfig, SetupError};
