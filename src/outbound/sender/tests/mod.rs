@@ -7,6 +7,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+mod tls;
+
 use super::*;
 use crate::{
     clock::{Clock, SystemClock},
