@@ -1,1 +1,11 @@
-//! The only code that talks HTTP to the outside.
+//! The only code that talks HTTP to the outside, and the only user of reqwest.
+//!
+//! Every address passes one policy, twice: as text when somebody names it ([`EgressPolicy::judge`]), and as the IP
+//! addresses it turns out to be whenever a connection is opened. Nothing here decides about retries, or writes.
+
+pub mod policy;
+pub mod resolver;
+pub mod sender;
+
+pub use policy::{Address, EgressPolicy, EgressRules, Origin, Refusal};
+pub use sender::{Answer, Phase, Request, SendError, Sender, SenderConfig, SetupError};

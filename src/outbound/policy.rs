@@ -1,0 +1,402 @@
+//! Decides where requests may go. Pure: it resolves no name and opens no socket.
+//!
+//! [`EgressPolicy::judge`] is the only way to an [`Address`], and whoever takes an address from outside calls it:
+//! registration, verification, pings and redirects alike. What only DNS can tell is asked again at every send, by
+//! the resolver for names and by the sender for IP literals, through [`EgressPolicy::permits`].
+//!
+//! The text is parsed once, by the same parser the client uses, and only the parsed form travels on: a checker
+//! and a client that read a text differently are how such gates are usually passed.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use url::{Host, Url};
+
+use crate::domain::egress::{AllowRule, Ports};
+
+/// Longer texts are no receiver's address, and some proxies refuse them.
+const ADDRESS_BYTES_MAX: usize = 2048;
+/// RFC 1035, 2.3.4.
+const LABEL_BYTES_MAX: usize = 63;
+const NAME_BYTES_MAX: usize = 253;
+/// The ports towards public addresses unless the operator says otherwise.
+const PORTS_DEFAULT: [u16; 2] = [443, 8443];
+const HTTP_PORT: u16 = 80;
+
+/// Zones that name something on this machine, in this network or nowhere.
+const FORBIDDEN_ZONES: [&str; 15] = [
+    "arpa",
+    "cluster.local",
+    "corp",
+    "example",
+    "home.arpa",
+    "internal",
+    "intranet",
+    "invalid",
+    "lan",
+    "local",
+    "localdomain",
+    "localhost",
+    "onion",
+    "svc",
+    "test",
+];
+
+/// IPv4 that is not the public internet, from the IANA special-purpose registry, and 168.63.129.16, which is
+/// public by number but the host itself inside Azure.
+const FORBIDDEN_IPV4: [Ipv4Net; 16] = [
+    Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10),
+    Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(168, 63, 129, 16), 32),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 0, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 88, 99, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4),
+    Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+
+/// The only IPv6 block that IANA has given out for the public internet. Everything else is refused, above all the
+/// forms that carry an IPv4 address.
+const PUBLIC_IPV6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+
+/// Inside [`PUBLIC_IPV6`], yet not the public internet: protocol assignments (Teredo among them), documentation,
+/// 6to4, documentation again.
+const FORBIDDEN_IPV6: [Ipv6Net; 4] = [
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+];
+
+/// Where clouds hand out credentials. A wide allow rule does not open these; one that names exactly the address does.
+const METADATA: [IpAddr; 5] = [
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// What the operator allows.
+#[derive(Clone, Debug)]
+pub struct EgressRules {
+    /// Opened beside public addresses; inside it `http`, `ports` and `ip_literals` do not matter.
+    pub allow: Vec<AllowRule>,
+    /// Plain `http:` towards public addresses, on port 80 and on `ports`.
+    pub http: bool,
+    pub ports: Ports,
+    pub ip_literals: bool,
+}
+
+impl Default for EgressRules {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            http: false,
+            ports: Ports::Only(PORTS_DEFAULT.to_vec()),
+            ip_literals: false,
+        }
+    }
+}
+
+/// Why an address is refused. Its [`Display`](fmt::Display) is the same for all, as is all that a stranger learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    TooLong,
+    BadCharacters,
+    Unparsable,
+    NoHost,
+    UserInfo,
+    Fragment,
+    SchemeNotAllowed,
+    NotHttps,
+    PortNotAllowed,
+    NameNotAllowed,
+    LiteralNotAllowed,
+    AddressNotAllowed,
+}
+
+impl Refusal {
+    /// The setting that would open such an address. For the operator's log only.
+    pub fn setting(self) -> Option<&'static str> {
+        match self {
+            Self::NotHttps => Some("WATCHPOST_EGRESS_HTTP"),
+            Self::PortNotAllowed => Some("WATCHPOST_EGRESS_PORTS"),
+            Self::LiteralNotAllowed => Some("WATCHPOST_EGRESS_IP_LITERALS"),
+            Self::NameNotAllowed | Self::AddressNotAllowed => Some("WATCHPOST_EGRESS_ALLOW"),
+            Self::TooLong
+            | Self::BadCharacters
+            | Self::Unparsable
+            | Self::NoHost
+            | Self::UserInfo
+            | Self::Fragment
+            | Self::SchemeNotAllowed => None,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the address is not allowed as a receiver")
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Scheme, host and port, as `https://host:port`: what requests share a window, and connections, by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin(Arc<str>);
+
+impl Origin {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An address that [`EgressPolicy::judge`] let through, in the form in which it is stored and used.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    url: Url,
+    origin: Origin,
+    literal: Option<IpAddr>,
+    port: u16,
+    must_be_inside: bool,
+}
+
+impl Address {
+    pub fn as_str(&self) -> &str {
+        self.url.as_str()
+    }
+
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The IP address, where the host is one.
+    pub fn literal(&self) -> Option<IpAddr> {
+        self.literal
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Accepted only because its name may turn out to lie inside the allow list, which every send makes sure of.
+    pub fn must_be_inside(&self) -> bool {
+        self.must_be_inside
+    }
+}
+
+/// Without path and query, which may be secrets.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address")
+            .field("origin", &self.origin.as_str())
+            .field("must_be_inside", &self.must_be_inside)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct EgressPolicy {
+    rules: EgressRules,
+}
+
+impl EgressPolicy {
+    pub fn new(mut rules: EgressRules) -> Self {
+        // No request goes to port 0, so that it can stand for every port without a rule of its own.
+        rules.allow.retain(|rule| rule.port != Some(0));
+        Self { rules }
+    }
+
+    /// Whether a request may be addressed to `raw`. Resolves no name.
+    pub fn judge(&self, raw: &str) -> Result<Address, Refusal> {
+        check_text(raw)?;
+        let mut url = Url::parse(raw).map_err(|error| match error {
+            url::ParseError::EmptyHost => Refusal::NoHost,
+            _ => Refusal::Unparsable,
+        })?;
+        let encrypted = match url.scheme() {
+            "https" => true,
+            "http" => false,
+            _ => return Err(Refusal::SchemeNotAllowed),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Refusal::UserInfo);
+        }
+        strip_trailing_dot(&mut url)?;
+        let port = url.port_or_known_default().filter(|port| *port != 0).ok_or(Refusal::PortNotAllowed)?;
+
+        let towards_public = self.judge_scheme_and_port(encrypted, port);
+        let (literal, must_be_inside) = match url.host().ok_or(Refusal::NoHost)? {
+            Host::Ipv4(ip) => (Some(self.judge_literal(ip.into(), port, towards_public)?), false),
+            Host::Ipv6(ip) => (Some(self.judge_literal(ip.into(), port, towards_public)?), false),
+            Host::Domain(name) => (None, self.judge_name(name, port, towards_public)?),
+        };
+        Address::of(url, port, literal, must_be_inside)
+    }
+
+    /// Whether a connection to this address may be opened.
+    pub fn permits(&self, ip: IpAddr, port: u16) -> bool {
+        is_public(ip) || self.inside(ip, port)
+    }
+
+    /// Whether the operator opened this address at this port.
+    pub fn inside(&self, ip: IpAddr, port: u16) -> bool {
+        let ip = ip.to_canonical();
+        let exactly = METADATA.contains(&ip);
+        self.rules.allow.iter().any(|rule| {
+            rule.permits(ip, port) && (!exactly || rule.network.prefix_len() == rule.network.max_prefix_len())
+        })
+    }
+
+    /// Whether any address at this port is inside the allow list.
+    pub fn opens_port(&self, port: u16) -> bool {
+        self.rules.allow.iter().any(|rule| rule.port.is_none_or(|own| own == port))
+    }
+
+    /// Whether a rule names this port, so that it is judged unlike others.
+    pub fn names_port(&self, port: u16) -> bool {
+        self.rules.allow.iter().any(|rule| rule.port == Some(port))
+    }
+
+    fn judge_scheme_and_port(&self, encrypted: bool, port: u16) -> Result<(), Refusal> {
+        if !encrypted && !self.rules.http {
+            return Err(Refusal::NotHttps);
+        }
+        if self.rules.ports.contains(port) || (!encrypted && port == HTTP_PORT) {
+            return Ok(());
+        }
+        Err(Refusal::PortNotAllowed)
+    }
+
+    fn judge_literal(
+        &self,
+        ip: IpAddr,
+        port: u16,
+        towards_public: Result<(), Refusal>,
+    ) -> Result<IpAddr, Refusal> {
+        if self.inside(ip, port) {
+            return Ok(ip);
+        }
+        towards_public?;
+        if !self.rules.ip_literals {
+            return Err(Refusal::LiteralNotAllowed);
+        }
+        if !is_public(ip) {
+            return Err(Refusal::AddressNotAllowed);
+        }
+        Ok(ip)
+    }
+
+    /// Whether the name must resolve into the allow list.
+    fn judge_name(
+        &self,
+        name: &str,
+        port: u16,
+        towards_public: Result<(), Refusal>,
+    ) -> Result<bool, Refusal> {
+        if !is_well_formed(name) {
+            return Err(Refusal::Unparsable);
+        }
+        let verdict =
+            towards_public.and(if is_forbidden_name(name) { Err(Refusal::NameNotAllowed) } else { Ok(()) });
+        match verdict {
+            Ok(()) => Ok(false),
+            Err(_) if self.opens_port(port) => Ok(true),
+            Err(refusal) => Err(refusal),
+        }
+    }
+}
+
+impl Address {
+    fn of(url: Url, port: u16, literal: Option<IpAddr>, must_be_inside: bool) -> Result<Self, Refusal> {
+        let host = url.host_str().ok_or(Refusal::NoHost)?;
+        // The client sends an `http::Uri`: what that reads differently, or not at all, goes nowhere.
+        let uri: http::Uri = url.as_str().parse().map_err(|_| Refusal::Unparsable)?;
+        if uri.host() != Some(host) || uri.scheme_str() != Some(url.scheme()) || uri.port_u16() != url.port()
+        {
+            return Err(Refusal::Unparsable);
+        }
+        let origin = Origin(format!("{}://{host}:{port}", url.scheme()).into());
+        Ok(Self { url, origin, literal, port, must_be_inside })
+    }
+}
+
+/// Everything the parser would quietly repair or drop: tabs, line ends, backslashes, an empty user.
+fn check_text(raw: &str) -> Result<(), Refusal> {
+    if raw.len() > ADDRESS_BYTES_MAX {
+        return Err(Refusal::TooLong);
+    }
+    if !raw.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
+        return Err(Refusal::BadCharacters);
+    }
+    if raw.contains('#') {
+        return Err(Refusal::Fragment);
+    }
+    let behind_scheme = raw.split_once(':').map_or(raw, |(_, rest)| rest).trim_start_matches('/');
+    let authority = behind_scheme.split(['/', '?']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err(Refusal::UserInfo);
+    }
+    Ok(())
+}
+
+/// `host.` and `host` are one receiver, and TLS knows only the latter.
+fn strip_trailing_dot(url: &mut Url) -> Result<(), Refusal> {
+    let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
+    let Some(name) = name.strip_suffix('.') else { return Ok(()) };
+    let name = name.to_owned();
+    url.set_host(Some(&name)).map_err(|_| Refusal::Unparsable)
+}
+
+fn is_well_formed(name: &str) -> bool {
+    let label_is_well_formed = |label: &str| {
+        !label.is_empty()
+            && label.len() <= LABEL_BYTES_MAX
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            // Underscores are no host names by RFC 1123, and are resolved and used all the same.
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    name.len() <= NAME_BYTES_MAX && name.split('.').all(label_is_well_formed)
+}
+
+/// Expects a name as the parser gives it: lower case, without a trailing dot.
+fn is_forbidden_name(name: &str) -> bool {
+    let is_in =
+        |zone: &str| name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    !name.contains('.') || FORBIDDEN_ZONES.into_iter().any(is_in)
+}
+
+fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => !FORBIDDEN_IPV4.iter().any(|net| net.contains(&ip)),
+        IpAddr::V6(ip) => PUBLIC_IPV6.contains(&ip) && !FORBIDDEN_IPV6.iter().any(|net| net.contains(&ip)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

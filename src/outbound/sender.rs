@@ -1,0 +1,342 @@
+//! Sends one request and says what came of it. The engine's driver, verification and pings call it.
+//!
+//! One call is at most one request: nothing is re-sent, no redirect followed, no proxy taken from the environment,
+//! no body decompressed, and nothing remembered between requests but open connections. [`Sender::send`] never
+//! fails otherwise than with a [`SendError`], and takes no longer than the attempt timeout.
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{
+        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, PROXY_AUTHORIZATION, RETRY_AFTER, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE,
+    },
+};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::{
+    policy::{Address, EgressPolicy, Refusal},
+    resolver::{DnsFailure, ForbiddenAddress, Gate, GateResolver, Lookups},
+};
+
+/// How much of an answer's body is read, and for how long, so that the connection can be used again. Whoever has
+/// more to say loses the connection.
+const DRAIN_BYTES_MAX: usize = 16 * 1024;
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+const EXCERPT_BYTES_MAX: usize = 1024;
+const RETRY_AFTER_BYTES_MAX: usize = 128;
+const ANSWER_HEADERS_MAX: usize = 64;
+const HTTP2_HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// What an HTTP/2 receiver may send ahead of our reading: as little as the protocol starts with, per stream.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024 - 1;
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+const IDLE_CONNECTION_TIME_MAX: Duration = Duration::from_mins(1);
+
+/// They decide where a request goes and where it ends, so no caller does.
+const OWN_HEADERS: [HeaderName; 9] =
+    [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+#[derive(Clone, Debug)]
+pub struct SenderConfig {
+    pub policy: EgressPolicy,
+    /// From the first lookup to the end of the answer.
+    pub attempt_timeout: Duration,
+    /// Lookup, TCP and TLS.
+    pub connect_timeout: Duration,
+    pub user_agent: String,
+    /// PEM; trusted beside the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// Idle connections kept per host.
+    pub host_window: usize,
+}
+
+#[derive(Debug, Error)]
+pub enum SetupError {
+    #[error("cannot read the root certificates in {}", path.display())]
+    CaFile { path: PathBuf, source: io::Error },
+    #[error("no root certificate in {}", path.display())]
+    CaFormat { path: PathBuf, source: Option<reqwest::Error> },
+    #[error("cannot set up the HTTP client")]
+    Client(#[source] reqwest::Error),
+}
+
+/// A `POST`.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub address: &'a Address,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// The receiver answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// The header's text, if there is exactly one and it is short.
+    pub retry_after: Option<String>,
+    /// What came of the body within a second, up to 1 KiB.
+    pub body_excerpt: Bytes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Lookup, TCP, TLS.
+    Connect,
+    /// The request is out, or on its way.
+    Answer,
+}
+
+/// Why there is no answer. What is ours to mend is told apart by [`is_ours`](Self::is_ours).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum SendError {
+    /// Nothing was sent, nothing was connected to.
+    #[error("{0}")]
+    Forbidden(Refusal),
+    #[error("{0}")]
+    Dns(DnsFailure),
+    #[error("no connection")]
+    Connect,
+    #[error("no TLS session")]
+    Tls {
+        /// The certificate is at fault, which the owner should hear.
+        certificate: bool,
+    },
+    #[error("no answer in time")]
+    Timeout { phase: Phase },
+    #[error("the answer is not HTTP, or too large")]
+    BadHttp,
+    #[error("the connection ended before the answer")]
+    Reset,
+    /// No descriptor, no port, no memory.
+    #[error("this node could not send")]
+    Local,
+}
+
+impl SendError {
+    /// A failure on this side, which is never charged to the channel.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Local | Self::Dns(DnsFailure::NoAnswer))
+    }
+
+    /// A stable word for the record of attempts.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Forbidden(_) => "target_not_allowed",
+            Self::Dns(DnsFailure::NoAddress) => "dns_no_address",
+            Self::Dns(DnsFailure::NoAnswer) => "dns_no_answer",
+            Self::Connect => "connect_failed",
+            Self::Tls { certificate: true } => "tls_certificate",
+            Self::Tls { certificate: false } => "tls_failed",
+            Self::Timeout { phase: Phase::Connect } => "connect_timeout",
+            Self::Timeout { phase: Phase::Answer } => "answer_timeout",
+            Self::BadHttp => "bad_http",
+            Self::Reset => "reset",
+            Self::Local => "local_failure",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Sender {
+    policy: Arc<EgressPolicy>,
+    config: SenderConfig,
+    roots: Vec<reqwest::Certificate>,
+    lookups: Lookups,
+    /// At most two for every port that the allow list names, and two for the rest.
+    clients: Mutex<HashMap<Gate, reqwest::Client>>,
+}
+
+impl Sender {
+    pub fn new(config: SenderConfig) -> Result<Self, SetupError> {
+        let sender = Self {
+            policy: Arc::new(config.policy.clone()),
+            roots: config.ca_file.as_ref().map_or(Ok(Vec::new()), read_roots)?,
+            config,
+            lookups: Lookups::default(),
+            clients: Mutex::default(),
+        };
+        // The one that is surely needed, and shows whether the configuration works.
+        sender.client(Gate { inside_only: false, port: None }).map_err(SetupError::Client)?;
+        Ok(sender)
+    }
+
+    pub fn policy(&self) -> &EgressPolicy {
+        &self.policy
+    }
+
+    pub async fn send(&self, request: Request<'_>) -> Result<Answer, SendError> {
+        let address = request.address;
+        // The client asks no resolver for these.
+        if let Some(ip) = address.literal()
+            && !self.policy.permits(ip, address.port())
+        {
+            return Err(forbidden(address, ip));
+        }
+        let client =
+            self.client(Gate::of(address, &self.policy)).map_err(|error| failure(address, &error))?;
+        let headers = own_headers(request.headers, request.body.len());
+        let sent = client.post(address.url().clone()).headers(headers).body(request.body).send().await;
+        let mut response = sent.map_err(|error| failure(address, &error))?;
+
+        let status = response.status().as_u16();
+        let retry_after = retry_after(response.headers());
+        let mut excerpt = BytesMut::new();
+        // The answer stands, whatever becomes of its body.
+        let _ = timeout(DRAIN_TIME_MAX, drain(&mut response, &mut excerpt)).await;
+        Ok(Answer { status, retry_after, body_excerpt: excerpt.freeze() })
+    }
+
+    fn client(&self, gate: Gate) -> Result<reqwest::Client, reqwest::Error> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&gate) {
+            return Ok(client.clone());
+        }
+        let client = self.build(gate)?;
+        clients.insert(gate, client.clone());
+        Ok(client)
+    }
+
+    fn build(&self, gate: Gate) -> Result<reqwest::Client, reqwest::Error> {
+        #[expect(clippy::disallowed_methods, reason = "the one gate to the outside")]
+        let builder = reqwest::Client::builder();
+        builder
+            .dns_resolver(GateResolver::new(Arc::clone(&self.policy), gate, self.lookups.clone()))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            // A proxy would resolve the name by itself, past the policy.
+            .no_proxy()
+            .referer(false)
+            .user_agent(&self.config.user_agent)
+            .timeout(self.config.attempt_timeout)
+            .connect_timeout(self.config.connect_timeout)
+            .tcp_nodelay(true)
+            .pool_max_idle_per_host(self.config.host_window)
+            .pool_idle_timeout(IDLE_CONNECTION_TIME_MAX)
+            .http1_max_headers(ANSWER_HEADERS_MAX)
+            .http2_max_header_list_size(HTTP2_HEADER_BYTES_MAX)
+            .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+            .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+            .tls_certs_merge(self.roots.iter().cloned())
+            .build()
+    }
+}
+
+fn read_roots(path: &PathBuf) -> Result<Vec<reqwest::Certificate>, SetupError> {
+    let pem = std::fs::read(path).map_err(|source| SetupError::CaFile { path: path.clone(), source })?;
+    match reqwest::Certificate::from_pem_bundle(&pem) {
+        Ok(roots) if !roots.is_empty() => Ok(roots),
+        other => Err(SetupError::CaFormat { path: path.clone(), source: other.err() }),
+    }
+}
+
+fn own_headers(mut headers: HeaderMap, body_bytes: usize) -> HeaderMap {
+    for name in &OWN_HEADERS {
+        headers.remove(name);
+    }
+    // The client leaves it out where the body is empty, and some receivers then answer 411.
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
+    headers
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(RETRY_AFTER).iter();
+    let value = values.next().filter(|value| value.len() <= RETRY_AFTER_BYTES_MAX)?;
+    if values.next().is_some() {
+        return None;
+    }
+    value.to_str().ok().map(str::to_owned)
+}
+
+/// Reads the body to its end so that the connection can be used again, or as far as it may.
+async fn drain(response: &mut reqwest::Response, excerpt: &mut BytesMut) {
+    let length = response.content_length();
+    // Of what is too long to be drained anyway, the excerpt alone is of use.
+    let is_short =
+        length.is_none_or(|length| usize::try_from(length).is_ok_and(|length| length <= DRAIN_BYTES_MAX));
+    let bytes_max = if is_short { DRAIN_BYTES_MAX } else { EXCERPT_BYTES_MAX };
+    let mut read = 0_usize;
+    while length != Some(0) && read < bytes_max {
+        let Ok(Some(chunk)) = response.chunk().await else { return };
+        let room = EXCERPT_BYTES_MAX.saturating_sub(excerpt.len()).min(chunk.len());
+        excerpt.extend_from_slice(&chunk.slice(..room));
+        read = read.saturating_add(chunk.len());
+    }
+}
+
+fn forbidden(address: &Address, ip: std::net::IpAddr) -> SendError {
+    tracing::warn!(
+        address.origin = address.origin().as_str(),
+        address.ip = %ip,
+        "nothing was sent: the address is not permitted"
+    );
+    SendError::Forbidden(Refusal::AddressNotAllowed)
+}
+
+fn failure(address: &Address, error: &reqwest::Error) -> SendError {
+    let links = chain(error);
+    if let Some(ForbiddenAddress { ip }) = links.iter().find_map(|link| link.downcast_ref()) {
+        return forbidden(address, *ip);
+    }
+    classify(error, &links)
+}
+
+fn classify(error: &reqwest::Error, links: &[&(dyn Error + 'static)]) -> SendError {
+    if let Some(failure) = links.iter().find_map(|link| link.downcast_ref::<DnsFailure>()) {
+        return SendError::Dns(*failure);
+    }
+    let io_errors = || links.iter().filter_map(|link| link.downcast_ref::<io::Error>());
+    if error.is_builder() || io_errors().any(is_exhausted) {
+        return SendError::Local;
+    }
+    if let Some(tls) = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>()) {
+        return SendError::Tls { certificate: matches!(tls, rustls::Error::InvalidCertificate(_)) };
+    }
+    if error.is_timeout() {
+        let phase = if error.is_connect() { Phase::Connect } else { Phase::Answer };
+        return SendError::Timeout { phase };
+    }
+    if error.is_connect() {
+        // TCP alone never ends early: the peer hung up on the handshake.
+        let hung_up = io_errors().any(|error| error.kind() == io::ErrorKind::UnexpectedEof);
+        return if hung_up { SendError::Tls { certificate: false } } else { SendError::Connect };
+    }
+    let is_bad = |link: &&(dyn Error + 'static)| link.downcast_ref().is_some_and(hyper::Error::is_parse);
+    if links.iter().any(is_bad) { SendError::BadHttp } else { SendError::Reset }
+}
+
+/// The error and its causes, also those that an [`io::Error`] wraps and, as a source, would skip.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    const LINKS_MAX: usize = 32;
+    let mut links = Vec::new();
+    let mut next = Some(error);
+    while let Some(link) = next.filter(|_| links.len() < LINKS_MAX) {
+        links.push(link);
+        let wrapped = link.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => link.source(),
+        };
+    }
+    links
+}
+
+/// Descriptors, ports or memory have run out here.
+fn is_exhausted(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+        || matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
+}
+
+#[cfg(test)]
+mod tests;
