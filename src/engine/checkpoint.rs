@@ -97,7 +97,8 @@ impl Outbox {
 /// Level again once nothing fails and the log is caught up with what the others have had; else behind.
 fn settle(lanes: &mut Lanes, channel: ChannelKey, place: &Record) {
     let Some(resident) = lanes.get(channel) else { return };
-    let fanned = lanes.resource(resident.target.channel.resource).map_or(i64::MAX, |resource| resource.fanned);
+    let fanned =
+        lanes.resource(resident.target.channel.resource).map_or(i64::MAX, |resource| resource.fanned);
     let level = resident.lane.is_active() && place.failing == Failing::default() && place.seq >= fanned;
     lanes.record(channel, place.seq, level);
 }

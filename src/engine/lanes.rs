@@ -98,7 +98,10 @@ impl Lanes {
     }
 
     pub fn members(&self, key: ResourceKey) -> Vec<ChannelKey> {
-        self.resources.get(&key).map(|resource| resource.members.iter().copied().collect()).unwrap_or_default()
+        self.resources
+            .get(&key)
+            .map(|resource| resource.members.iter().copied().collect())
+            .unwrap_or_default()
     }
 
     /// Adds a lane whose resource is in memory.
@@ -144,7 +147,8 @@ impl Lanes {
         if resource.loading != Loading::Done {
             return None;
         }
-        let lowest = resource.places.first_key_value().map_or(resource.head, |(place, _)| *place).min(resource.head);
+        let lowest =
+            resource.places.first_key_value().map_or(resource.head, |(place, _)| *place).min(resource.head);
         if lowest <= resource.fanned {
             return None;
         }
@@ -167,7 +171,9 @@ impl Lanes {
             let before = dropped.len();
             dropped.extend(resource.members.iter().filter(|key| leaving(key)).copied());
             // Level lanes leave together or not at all: `fanned` needs all of them.
-            let stays = |key: &ChannelKey| self.residents.get(key).is_some_and(|resident| resident.level) && !leaving(key);
+            let stays = |key: &ChannelKey| {
+                self.residents.get(key).is_some_and(|resident| resident.level) && !leaving(key)
+            };
             if resource.members.iter().any(stays) {
                 dropped.truncate(before);
             } else {
@@ -178,7 +184,9 @@ impl Lanes {
             self.remove(key);
         }
         self.resources.retain(|_, resource| {
-            !resource.members.is_empty() || resource.touched > idle_since || resource.loading == Loading::Pending
+            !resource.members.is_empty()
+                || resource.touched > idle_since
+                || resource.loading == Loading::Pending
         });
     }
 }

@@ -46,7 +46,12 @@ impl Window {
 
 impl Slots {
     pub fn new(window_max: u32) -> Self {
-        Self { origins: HashMap::new(), turns: VecDeque::new(), in_flight: 0, window_max: f64::from(window_max) }
+        Self {
+            origins: HashMap::new(),
+            turns: VecDeque::new(),
+            in_flight: 0,
+            window_max: f64::from(window_max),
+        }
     }
 
     pub const fn in_flight(&self) -> usize {

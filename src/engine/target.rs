@@ -31,7 +31,8 @@ pub fn secret_place(project: &str, uid: &str) -> String {
 impl Target {
     pub fn new(channel: Channel, policy: &EgressPolicy, sealer: &Sealer, header_prefix: &str) -> Self {
         let address = policy.judge(&channel.address);
-        let origin = address.as_ref().map_or_else(|_| Origin::forbidden(), |address| address.origin().clone());
+        let origin =
+            address.as_ref().map_or_else(|_| Origin::named("forbidden"), |address| address.origin().clone());
         let secret = channel.sealed_secret.as_deref().and_then(|sealed| {
             let opened = sealer.open(sealed, &secret_place(&channel.project, &channel.uid));
             if opened.is_err() {
@@ -39,7 +40,14 @@ impl Target {
             }
             opened.ok().map(SigningSecret::from_bytes)
         });
-        Self { headers: owner_headers(&channel, header_prefix), address, secret, origin, stale: AtomicBool::new(false), channel }
+        Self {
+            headers: owner_headers(&channel, header_prefix),
+            address,
+            secret,
+            origin,
+            stale: AtomicBool::new(false),
+            channel,
+        }
     }
 
     /// What shares a window of requests in flight.
@@ -69,7 +77,9 @@ fn owner_headers(channel: &Channel, header_prefix: &str) -> HeaderMap {
         return map;
     }
     for (name, value) in &channel.options.headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str())) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str()))
+        {
             map.insert(name, value);
         }
     }

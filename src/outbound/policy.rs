@@ -160,6 +160,11 @@ impl std::error::Error for Refusal {}
 pub struct Origin(Arc<str>);
 
 impl Origin {
+    /// An origin by its text: for what has no address that a policy let through.
+    pub fn named(text: &str) -> Self {
+        Self(text.into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -98,7 +98,11 @@ mod tests {
             ("drive/v3/files/F1", "drive.file.trashed", "trash"),
             ("admin/directory/v1/users", "directory.user.makeAdmin", "makeAdmin"),
             ("admin/directory/v1/users", "directory.user.created", "add"),
-            ("admin/reports/v1/activity/users/all/applications/admin", "admin.activity.CREATE_USER", "CREATE_USER"),
+            (
+                "admin/reports/v1/activity/users/all/applications/admin",
+                "admin.activity.CREATE_USER",
+                "CREATE_USER",
+            ),
             ("orders/17", "order.created", "exists"),
         ] {
             assert_eq!(state(path, name, "exists"), expected, "{path} {name}");

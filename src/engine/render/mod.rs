@@ -39,7 +39,10 @@ pub struct Notification<'n> {
 pub enum Subject {
     Sync,
     /// An event, with what changed in it and in the run that it stands for.
-    Event { event: Arc<Event>, changed: Option<String> },
+    Event {
+        event: Arc<Event>,
+        changed: Option<String>,
+    },
 }
 
 #[derive(Debug)]
@@ -98,7 +101,11 @@ pub fn render(notification: &Notification<'_>, own: &OwnHeaders) -> Rendered {
     put(headers, WEBHOOK_ID, &webhook_id);
     if let Some(secret) = &target.secret {
         put(headers, WEBHOOK_TIMESTAMP, &notification.now.as_seconds().to_string());
-        put(headers, WEBHOOK_SIGNATURE, &signing::signed_header(secret, &webhook_id, notification.now, &rendered.body));
+        put(
+            headers,
+            WEBHOOK_SIGNATURE,
+            &signing::signed_header(secret, &webhook_id, notification.now, &rendered.body),
+        );
     } else if target.channel.format != Format::Google {
         put(headers, WEBHOOK_TIMESTAMP, &notification.now.as_seconds().to_string());
     }

@@ -14,11 +14,19 @@ pub(super) fn render(notification: &Notification<'_>) -> Rendered {
     let mut headers = HeaderMap::with_capacity(16);
     put(&mut headers, CONTENT_TYPE, Payload::JSON);
     let body = match &notification.subject {
-        Subject::Sync => envelope(SYNC_TYPE, notification.now, sync_data(notification).to_string().as_bytes()),
+        Subject::Sync => {
+            envelope(SYNC_TYPE, notification.now, sync_data(notification).to_string().as_bytes())
+        }
         Subject::Event { event, .. } => match data_body(notification) {
             Some(payload) if payload.is_json() => envelope(&event.name, event.published_at, &payload.bytes),
-            Some(payload) => envelope(&event.name, event.published_at, opaque_data(&payload).to_string().as_bytes()),
-            None => envelope(&event.name, event.published_at, thin_data(notification, &event.state).to_string().as_bytes()),
+            Some(payload) => {
+                envelope(&event.name, event.published_at, opaque_data(&payload).to_string().as_bytes())
+            }
+            None => envelope(
+                &event.name,
+                event.published_at,
+                thin_data(notification, &event.state).to_string().as_bytes(),
+            ),
         },
     };
     Rendered { headers, body }

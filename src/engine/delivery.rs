@@ -1,0 +1,193 @@
+//! One delivery: from the decision to send to a report of what came of it. Runs as a task of its own and holds
+//! one slot meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Context,
+    lease::Guard,
+    machine::Send,
+    render::{Notification, Subject, render},
+    slots::Feedback,
+    target::Target,
+};
+use crate::{
+    domain::{
+        backoff::parse_retry_after,
+        channel::{CatchUp, ChannelKey},
+        event::newest_of_run,
+        outcome::{self, Verdict},
+        time::{Timestamp, millis_of},
+    },
+    outbound::{Origin, Request, SendError},
+    store::Attempt,
+};
+
+/// Events that catch-up `latest` looks at to find the newest of a run.
+const RUN_MAX: usize = 100;
+
+/// What came of one delivery.
+#[derive(Debug)]
+pub struct Report {
+    pub channel: ChannelKey,
+    pub origin: Origin,
+    pub feedback: Feedback,
+    pub end: End,
+}
+
+#[derive(Debug)]
+pub enum End {
+    /// Nothing left: the channel changed in the meantime, or the lease runs out.
+    NotSent,
+    /// Our own failure before anything left.
+    Ours { through: i64 },
+    /// A request that counts.
+    Attempted(Attempted),
+}
+
+#[derive(Debug)]
+pub struct Attempted {
+    pub through: i64,
+    pub verdict: Verdict,
+    pub retry_after: Option<Duration>,
+    pub attempt: Attempt,
+    /// The event's name and state, for whoever watches the engine.
+    pub name: String,
+    pub state: String,
+}
+
+/// Carries out `send` for `channel`. `expires_at` and staleness are looked at right before the request leaves.
+pub async fn deliver(
+    context: &Context,
+    guard: &Guard,
+    channel: ChannelKey,
+    target: Arc<Target>,
+    send: Send,
+) -> Report {
+    let end = attempt(context, guard, &target, send).await;
+    let feedback = match &end {
+        End::NotSent | End::Ours { .. } => Feedback::Neutral,
+        End::Attempted(attempted) => match attempted.verdict {
+            Verdict::Delivered => Feedback::Healthy,
+            Verdict::Overloaded => Feedback::Overloaded,
+            _ => Feedback::Neutral,
+        },
+    };
+    Report { channel, origin: target.origin().clone(), feedback, end }
+}
+
+async fn attempt(context: &Context, guard: &Guard, target: &Target, send: Send) -> End {
+    let channel = &target.channel;
+    let Some((through, subject)) = subject_of(context, target, send).await else {
+        return End::Ours { through: send.first };
+    };
+    if !target.can_sign() {
+        return End::Ours { through };
+    }
+    let now = context.clock.now();
+    if target.is_stale() || now >= channel.expires_at || !guard.may_start(context.clock.monotonic()) {
+        return End::NotSent;
+    }
+    let (name, state) = match &subject {
+        Subject::Sync => ("watchpost.channel.sync".to_owned(), "sync".to_owned()),
+        Subject::Event { event, .. } => (event.name.clone(), event.state.clone()),
+    };
+    let number = channel.number_of(through);
+    let notification = Notification {
+        target,
+        number,
+        previous: channel.number_of(send.first - 1),
+        seq: through,
+        subject,
+        attempt: send.attempt,
+        now,
+    };
+    let started = context.clock.monotonic();
+    let answer = match &target.address {
+        Ok(address) => {
+            let rendered = render(&notification, &context.own_headers);
+            let request = Request { address, headers: rendered.headers, body: rendered.body };
+            context.sender.send(request).await
+        }
+        Err(refusal) => Err(SendError::Forbidden(*refusal)),
+    };
+    let took = context.clock.monotonic().saturating_sub(started);
+    let (verdict, status, error, retry_after) = match &answer {
+        Ok(answer) => {
+            let retry_after =
+                answer.retry_after.as_deref().and_then(|text| parse_retry_after(text, context.clock.now()));
+            (outcome::of_status(answer.status), Some(answer.status), None, retry_after)
+        }
+        Err(error) => (verdict_of(*error), None, Some(error.code()), None),
+    };
+    if let Err(SendError::Forbidden(refusal)) = &answer {
+        tracing::warn!(channel.uid = %channel.uid, setting = refusal.setting(), "the address is forbidden at send time");
+    }
+    if verdict == Verdict::Ours {
+        tracing::warn!(error = error, "this node could not send");
+        return End::Ours { through };
+    }
+    End::Attempted(Attempted {
+        through,
+        verdict,
+        // Only an overloaded receiver is asked how long it wants to be left alone.
+        retry_after: retry_after.filter(|_| verdict == Verdict::Overloaded),
+        attempt: record(target, number, send.attempt, now, took, verdict, status, error),
+        name,
+        state,
+    })
+}
+
+#[expect(clippy::too_many_arguments, reason = "one row of the ledger, spelled out at its only call")]
+fn record(
+    target: &Target,
+    number: i64,
+    attempt: u32,
+    started_at: Timestamp,
+    took: Duration,
+    verdict: Verdict,
+    status: Option<u16>,
+    error: Option<&'static str>,
+) -> Attempt {
+    Attempt {
+        channel: target.channel.key,
+        number,
+        attempt,
+        started_at,
+        duration_ms: millis_of(took),
+        outcome: verdict.as_str(),
+        status,
+        error,
+    }
+}
+
+fn verdict_of(error: SendError) -> Verdict {
+    match error {
+        SendError::Forbidden(_) => Verdict::Forbidden,
+        error if error.is_ours() => Verdict::Ours,
+        SendError::Timeout { .. } => Verdict::Overloaded,
+        _ => Verdict::Failed,
+    }
+}
+
+/// What to tell, and the seq that it stands for. `None`: the log could not be read.
+async fn subject_of(context: &Context, target: &Target, send: Send) -> Option<(i64, Subject)> {
+    let channel = &target.channel;
+    if send.first == channel.start_seq {
+        return Some((send.first, Subject::Sync));
+    }
+    let read = context.store.events(channel.resource, send.first - 1, send.through, RUN_MAX).await;
+    let mut events = read
+        .inspect_err(|error| tracing::warn!(error = %error, "events could not be read for a delivery"))
+        .ok()?;
+    // INVARIANT: the log is dense, so the cursor's next event is the first of the range.
+    if events.first().is_none_or(|event| event.seq != send.first) {
+        tracing::error!(channel.uid = %channel.uid, event.seq = send.first, "an event is missing from the log");
+        return None;
+    }
+    let collapses = send.pinned || channel.catch_up == CatchUp::Latest;
+    let (run, changed) =
+        if collapses { newest_of_run(&events) } else { (1, events.first()?.changed.clone()) };
+    let event = events.swap_remove(run.checked_sub(1)?);
+    Some((event.seq, Subject::Event { event, changed }))
+}

@@ -1,0 +1,113 @@
+//! Who delivers: a keeper that takes the lease, renews it, and knows until when a request may start.
+//!
+//! Lease 30 s, renewed every 5 s on the database's clock. The deadline is kept on this node's monotonic clock, read
+//! *before* the renewal was sent, so it always lies before the database's. No request starts with less left than
+//! it may take.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    clock::SharedClock,
+    store::{Lease, LeaseTerm, Store},
+};
+
+pub const TERM: LeaseTerm = LeaseTerm(Duration::from_secs(30));
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+const TRY_EVERY: Duration = Duration::from_secs(2);
+/// What must be left of the lease when a request starts, beyond the attempt's own timeout.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// What the holder of a lease checks before each request.
+#[derive(Debug)]
+pub struct Guard {
+    pub lease: Lease,
+    /// Monotonic milliseconds; `u64::MAX` where nobody else could deliver.
+    valid_until: AtomicU64,
+    attempt_timeout: Duration,
+    lost: Notify,
+}
+
+impl Guard {
+    fn new(lease: Lease, valid_until: u64, attempt_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            lease,
+            valid_until: AtomicU64::new(valid_until),
+            attempt_timeout,
+            lost: Notify::new(),
+        })
+    }
+
+    /// Whether a request that starts now will have ended, one way or the other, while the lease still runs.
+    pub fn may_start(&self, now: Duration) -> bool {
+        let end = now.saturating_add(self.attempt_timeout).saturating_add(MARGIN);
+        millis(end) <= self.valid_until.load(Ordering::Acquire)
+    }
+
+    /// Ends when another node has the lease.
+    pub async fn lost(&self) {
+        self.lost.notified().await;
+    }
+
+    pub fn give_up(&self) {
+        self.valid_until.store(0, Ordering::Release);
+        self.lost.notify_one();
+    }
+}
+
+/// Waits until this node holds the lease.
+pub async fn acquire(
+    store: &Store,
+    clock: &SharedClock,
+    node: &str,
+    attempt_timeout: Duration,
+) -> Arc<Guard> {
+    let mut told = false;
+    loop {
+        let asked = clock.monotonic();
+        match store.take_lease(node.to_owned(), TERM).await {
+            Ok(Some(lease)) => {
+                let until = if store.is_shared() { millis(asked + TERM.0) } else { u64::MAX };
+                tracing::info!(lease.epoch = lease.epoch, "this node delivers");
+                return Guard::new(lease, until, attempt_timeout);
+            }
+            Ok(None) if !told => {
+                tracing::info!("another node delivers; this one accepts requests and stands by");
+                told = true;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(error = %error, "the lease could not be asked for"),
+        }
+        clock.sleep(TRY_EVERY).await;
+    }
+}
+
+/// Renews the lease until it is lost. Without another node there is nothing to renew.
+pub async fn keep(store: Store, clock: SharedClock, node: String, guard: Arc<Guard>) {
+    if !store.is_shared() {
+        return;
+    }
+    loop {
+        clock.sleep(RENEW_EVERY).await;
+        let asked = clock.monotonic();
+        match store.renew_lease(node.clone(), guard.lease, TERM).await {
+            Ok(Some(_)) => guard.valid_until.store(millis(asked + TERM.0), Ordering::Release),
+            Ok(None) => {
+                tracing::warn!("another node took the lease");
+                return guard.give_up();
+            }
+            Err(error) => tracing::warn!(error = %error, "the lease could not be renewed"),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
