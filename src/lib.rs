@@ -8,14 +8,17 @@
 //! `web`, `jobs`, `cli` → `app` → `store`, `signing`, `wake` → `domain`, and
 //! `engine` → `store`, `signing`, `outbound`, `wake`, `domain`. Only `cli::serve` knows everything.
 
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod entropy;
+pub mod jobs;
 pub mod outbound;
 pub mod runtime;
 pub mod signing;
 pub mod store;
 pub mod telemetry;
 pub mod wake;
+pub mod web;

@@ -30,3 +30,28 @@ pub fn header_safe(text: &str, max: usize) -> Result<(), Invalid> {
     }
     Ok(())
 }
+
+/// A wrong value and where it stood: `events[7].name`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {problem}")]
+pub struct FieldError {
+    pub field: String,
+    pub problem: Invalid,
+}
+
+impl FieldError {
+    pub fn new(field: impl Into<String>, problem: Invalid) -> Self {
+        Self { field: field.into(), problem }
+    }
+}
+
+/// Adds the field's name to what is wrong with its value.
+pub trait InField<T> {
+    fn in_field(self, field: &str) -> Result<T, FieldError>;
+}
+
+impl<T> InField<T> for Result<T, Invalid> {
+    fn in_field(self, field: &str) -> Result<T, FieldError> {
+        self.map_err(|problem| FieldError::new(field, problem))
+    }
+}

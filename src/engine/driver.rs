@@ -89,10 +89,19 @@ enum Message {
 
 /// A read that waits for its turn.
 enum Read {
-    Level { resource: ResourceKey, head: i64 },
+    Level {
+        resource: ResourceKey,
+        head: i64,
+    },
     Lanes(Vec<ChannelKey>),
-    Changed { channels: Vec<ChannelKey>, taken: Option<oneshot::Sender<()>> },
-    Sweep { changes: bool },
+    Changed {
+        channels: Vec<ChannelKey>,
+        taken: Option<oneshot::Sender<()>>,
+    },
+    /// `foreign`: other nodes may have left word as well.
+    Sweep {
+        foreign: bool,
+    },
 }
 
 struct Driver {
@@ -136,7 +145,7 @@ pub async fn run(
         slots,
         outbox: Outbox::default(),
         timers: BinaryHeap::new(),
-        reads: VecDeque::from([Read::Sweep { changes: true }]),
+        reads: VecDeque::from([Read::Sweep { foreign: true }]),
         reading: 0,
         sweeping: true,
         writing: false,
@@ -198,8 +207,8 @@ impl Driver {
                         self.on_message(message);
                     }
                 }
-                Some(changed) = changes.recv() => {
-                    self.reads.push_front(Read::Changed { channels: changed.channels, taken: Some(changed.taken) });
+                Some(Changed { channels, taken }) = changes.recv() => {
+                    self.reads.push_front(Read::Changed { channels, taken: Some(taken) });
                 }
                 () = ear.rung() => {}
                 command = commands.recv() => match command {
@@ -309,7 +318,7 @@ impl Driver {
             Message::Poll => {
                 if !self.sweeping && !self.stopping {
                     self.sweeping = true;
-                    self.reads.push_back(Read::Sweep { changes: true });
+                    self.reads.push_back(Read::Sweep { foreign: true });
                 }
                 self.take_held();
             }
@@ -688,7 +697,7 @@ impl Driver {
     fn sweep(&mut self) {
         if !self.sweeping && !self.stopping {
             self.sweeping = true;
-            self.reads.push_back(Read::Sweep { changes: self.context.store.is_shared() });
+            self.reads.push_back(Read::Sweep { foreign: self.context.store.is_shared() });
         }
         self.take_held();
     }
@@ -719,7 +728,7 @@ impl Driver {
                         .unwrap_or_default();
                     let _ = inbox.send(Message::Changed { asked: channels, lanes, taken });
                 }
-                Read::Sweep { changes } => read_work(&context, &inbox, changes).await,
+                Read::Sweep { foreign } => read_work(&context, &inbox, foreign).await,
             }
         });
     }
@@ -757,12 +766,11 @@ async fn read_level(
     }
 }
 
-async fn read_work(context: &Context, inbox: &mpsc::UnboundedSender<Message>, changes: bool) {
-    if changes {
-        let changed = until_done(context, || context.store.take_changed_channels()).await.unwrap_or_default();
-        if !changed.is_empty() {
-            let lanes =
-                until_done(context, || context.store.lanes(changed.clone())).await.unwrap_or_default();
+async fn read_work(context: &Context, inbox: &mpsc::UnboundedSender<Message>, foreign: bool) {
+    if foreign {
+        let keys = until_done(context, || context.store.take_changed_channels()).await.unwrap_or_default();
+        if !keys.is_empty() {
+            let lanes = until_done(context, || context.store.lanes(keys.clone())).await.unwrap_or_default();
             let _ = inbox.send(Message::ChangedElsewhere(lanes));
         }
     }

@@ -26,8 +26,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::render::BadPrefix;
 use self::{driver::Ended, render::OwnHeaders};
-pub use self::{render::BadPrefix, target::secret_place};
 use crate::{
     clock::SharedClock,
     domain::{backoff::Schedule, time::Timestamp},

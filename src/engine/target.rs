@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::{
     domain::{channel::Channel, headers},
     outbound::{Address, EgressPolicy, Origin, Refusal},
-    signing::{Sealer, SigningSecret},
+    signing::{Sealer, SigningSecret, secret_place},
 };
 
 /// One revision of a channel. A newer one makes it stale; a request checks that right before it leaves.
@@ -21,11 +21,6 @@ pub struct Target {
     pub secret: Option<SigningSecret>,
     origin: Origin,
     stale: AtomicBool,
-}
-
-/// Where a channel's signing secret is bound to, for [`Sealer`].
-pub fn secret_place(project: &str, uid: &str) -> String {
-    format!("{project}|{uid}|signing")
 }
 
 impl Target {

@@ -291,7 +291,7 @@ impl EgressPolicy {
         if !encrypted && !self.rules.http {
             return Err(Refusal::NotHttps);
         }
-        if self.rules.ports.contains(port) || (!encrypted && port == HTTP_PORT) {
+        if self.rules.ports.permits(port) || (!encrypted && port == HTTP_PORT) {
             return Ok(());
         }
         Err(Refusal::PortNotAllowed)

@@ -8,6 +8,6 @@ mod webhook;
 pub use self::{
     jwt::{Claims, JwtError, JwtKey, LIFETIME_MAX, TOKEN_BYTES_MAX},
     keys::Keys,
-    seal::{SealError, Sealer},
+    seal::{SealError, Sealer, secret_place},
     webhook::{SigningSecret, signed_header},
 };

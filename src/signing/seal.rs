@@ -22,6 +22,11 @@ impl fmt::Debug for Sealer {
     }
 }
 
+/// Where a channel's signing secret belongs.
+pub fn secret_place(project: &str, channel_uid: &str) -> String {
+    format!("{project}|{channel_uid}|signing")
+}
+
 impl Sealer {
     pub fn new(key: &[u8; 32]) -> Self {
         Self(XChaCha20Poly1305::new(key.into()))
@@ -47,11 +52,11 @@ mod tests {
 
     #[test]
     fn opens_only_in_its_place_and_under_its_key() {
-        let sealer = Sealer::new(&[1; 32]);
-        let sealed = sealer.seal(b"secret", "p|c|signing", [7; 24]).unwrap();
-        assert_eq!(sealer.open(&sealed, "p|c|signing"), Ok(b"secret".to_vec()));
-        assert_eq!(sealer.open(&sealed, "p|d|signing"), Err(SealError));
+        let key = Sealer::new(&[1; 32]);
+        let sealed = key.seal(b"secret", "p|c|signing", [7; 24]).unwrap();
+        assert_eq!(key.open(&sealed, "p|c|signing"), Ok(b"secret".to_vec()));
+        assert_eq!(key.open(&sealed, "p|d|signing"), Err(SealError));
         assert_eq!(Sealer::new(&[2; 32]).open(&sealed, "p|c|signing"), Err(SealError));
-        assert_eq!(sealer.open(&sealed[..20], "p|c|signing"), Err(SealError));
+        assert_eq!(key.open(&sealed[..20], "p|c|signing"), Err(SealError));
     }
 }

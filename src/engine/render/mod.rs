@@ -142,10 +142,11 @@ fn common(notification: &Notification<'_>, own: &OwnHeaders, headers: &mut Heade
 /// Sets a header. Everything that gets here was checked when it was written; what is not header-safe after
 /// all is left out rather than changed.
 fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    match HeaderValue::try_from(value) {
-        Ok(value) => drop(headers.insert(name, value)),
-        Err(_) => tracing::warn!(header.name = %name, "a header value is not header-safe and is left out"),
-    }
+    let Ok(value) = HeaderValue::try_from(value) else {
+        tracing::warn!(header.name = %name, "a header value is not header-safe and is left out");
+        return;
+    };
+    headers.insert(name, value);
 }
 
 /// The data as it was published, with its media type; nothing where the channel does not want it.

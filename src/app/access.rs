@@ -1,0 +1,123 @@
+//! Who calls, and what they may do. A project is one API of one team; its subjects own channels. Nothing crosses
+//! projects, and what is another project's looks exactly like what is not there.
+
+use std::collections::BTreeSet;
+
+use super::App;
+use crate::{
+    domain::resource::{ResourcePath, ResourcePattern},
+    store::Owner,
+};
+
+/// Project and subject of every caller while authentication is off.
+pub const DEFAULT_NAME: &str = "default";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Open, read, change and stop the own subject's channels; read the feed of what one may watch.
+    Channels,
+    /// Publish.
+    Events,
+    /// The whole project.
+    Admin,
+    /// This server: run its jobs. Only commands beside the store mint it.
+    Operator,
+}
+
+impl Scope {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Channels => "channels",
+            Self::Events => "events",
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Channels, Self::Events, Self::Admin, Self::Operator]
+            .into_iter()
+            .find(|scope| scope.as_str() == word)
+    }
+}
+
+/// An authenticated caller.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    pub project: String,
+    pub subject: String,
+    scopes: BTreeSet<Scope>,
+    /// What may be watched; `None` is the whole project.
+    resources: Option<Vec<ResourcePattern>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    #[error("no credentials were given")]
+    Missing,
+    #[error("the credentials are not valid")]
+    Invalid,
+    #[error("the credentials lack the scope {}", .0.as_str())]
+    Scope(Scope),
+    #[error("the credentials do not allow this resource")]
+    Resource,
+}
+
+impl Principal {
+    /// Fails without `scope`; `admin` includes all that concerns its project.
+    pub fn require(&self, scope: Scope) -> Result<(), AccessError> {
+        let included = scope != Scope::Operator && self.scopes.contains(&Scope::Admin);
+        if included || self.scopes.contains(&scope) { Ok(()) } else { Err(AccessError::Scope(scope)) }
+    }
+
+    /// Fails unless `resource` may be watched.
+    pub fn require_resource(&self, resource: &ResourcePath) -> Result<(), AccessError> {
+        let Some(patterns) = &self.resources else { return Ok(()) };
+        if self.is_admin() || patterns.iter().any(|pattern| pattern.matches(resource)) {
+            Ok(())
+        } else {
+            Err(AccessError::Resource)
+        }
+    }
+
+    pub fn is_admin(&self) -> bool {
+        self.scopes.contains(&Scope::Admin)
+    }
+
+    /// Whose channels the caller sees.
+    pub fn owner(&self) -> Owner {
+        Owner { project: self.project.clone(), subject: (!self.is_admin()).then(|| self.subject.clone()) }
+    }
+
+    fn everything() -> Self {
+        Self {
+            project: DEFAULT_NAME.to_owned(),
+            subject: DEFAULT_NAME.to_owned(),
+            scopes: BTreeSet::from([Scope::Channels, Scope::Events, Scope::Admin, Scope::Operator]),
+            resources: None,
+        }
+    }
+}
+
+impl App {
+    /// The caller that `token` stands for.
+    pub fn authenticate(&self, token: Option<&str>) -> Result<Principal, AccessError> {
+        if self.settings.auth_off {
+            return Ok(Principal::everything());
+        }
+        let token = token.ok_or(AccessError::Missing)?;
+        let claims = self.keys.jwt.verify(token, self.now()).map_err(|error| {
+            tracing::debug!(error = %error, "a token was refused");
+            AccessError::Invalid
+        })?;
+        let resources = claims.resources.map(|patterns| {
+            patterns.iter().map(|pattern| ResourcePattern::parse(pattern, &claims.sub)).collect()
+        });
+        Ok(Principal {
+            scopes: claims.scope.split_ascii_whitespace().filter_map(Scope::parse).collect(),
+            project: claims.project,
+            subject: claims.sub,
+            resources,
+        })
+    }
+}

@@ -1,0 +1,20 @@
+//! What a channel's owner sees of the ledger.
+
+use super::{App, Principal, channels::ChannelError};
+use crate::store::RecordedAttempt;
+
+pub const PAGE_MAX: i64 = 500;
+
+impl App {
+    /// A page of a channel's attempts, newest first, older than `before`.
+    pub async fn attempts(
+        &self,
+        principal: &Principal,
+        id_or_uid: &str,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<RecordedAttempt>, ChannelError> {
+        let channel = self.channel(principal, id_or_uid).await?.channel;
+        Ok(self.store.attempts(channel.key, before, limit).await?)
+    }
+}

@@ -1,0 +1,324 @@
+//! Channels: opened, read, changed, stopped. Both faces come here; what differs between them is in the request.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{AccessError, App, Principal, Scope};
+use crate::{
+    domain::{
+        channel::{
+            self, CatchUp, Channel, ChannelKey, ChannelOptions, ChannelState, Face, Format, SignatureScheme,
+        },
+        expiry::{Asked, ExpiryError},
+        headers, id,
+        invalid::{FieldError, InField, Invalid},
+        resource::ResourcePath,
+        time::millis_of,
+    },
+    outbound::Refusal,
+    signing::{SigningSecret, secret_place},
+    store::{ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, StoreError},
+};
+
+pub const RETRY_STEPS_MAX: usize = 32;
+/// The longest step of a channel's own schedule.
+pub const RETRY_STEP_MAX: Duration = Duration::from_hours(24);
+pub const PAGE_MAX: i64 = 200;
+
+/// What a client asks for when it opens a channel.
+#[derive(Clone, Debug)]
+pub struct OpenRequest {
+    pub face: Face,
+    /// Chosen by the client; one is made up where the face allows it.
+    pub id: Option<String>,
+    /// The resource as it was written, and the query that belongs to its URI.
+    pub resource: String,
+    pub query: Option<String>,
+    pub address: String,
+    pub token: Option<String>,
+    pub expiry: Asked,
+    pub format: Format,
+    pub payload: Option<bool>,
+    pub catch_up: Option<CatchUp>,
+    pub signatures: Option<Vec<SignatureScheme>>,
+    /// A signing secret that the client brings along.
+    pub secret: Option<String>,
+    pub headers: BTreeMap<String, String>,
+    pub retry_schedule: Vec<Duration>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A channel and what its owner sees only once.
+#[derive(Debug)]
+pub struct Opened {
+    pub channel: Channel,
+    pub secret: Option<SigningSecret>,
+}
+
+/// New values for a channel; `None` leaves a field alone.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeRequest {
+    pub address: Option<String>,
+    pub token: Option<Option<String>>,
+    pub expiry: Asked,
+    pub payload: Option<bool>,
+    pub format: Option<Format>,
+    pub catch_up: Option<CatchUp>,
+    pub headers: Option<BTreeMap<String, String>>,
+    pub retry_schedule: Option<Vec<Duration>>,
+    pub metadata: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    #[error("the expiration is not acceptable")]
+    Expiry(ExpiryError),
+    #[error(transparent)]
+    Address(#[from] Refusal),
+    #[error("the channel id {0} was used before")]
+    IdTaken(String),
+    #[error("there is no such channel")]
+    NotFound,
+    #[error("the channel belongs to another subject")]
+    NotOwner,
+    #[error("the channel has ended")]
+    Ended,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl App {
+    /// Opens a channel. Its sync is on its way as soon as this returns, or before.
+    pub async fn open_channel(
+        &self,
+        principal: &Principal,
+        request: OpenRequest,
+    ) -> Result<Opened, ChannelError> {
+        principal.require(Scope::Channels)?;
+        let now = self.now();
+        let path =
+            ResourcePath::parse(&request.resource).in_field("resource")?.resolve_aliases(&principal.subject);
+        principal.require_resource(&path)?;
+        let uid = id::channel_uid(now, self.entropy.bytes());
+        let id = request.id.clone().unwrap_or_else(|| uid.clone());
+        channel::check_id(&id).in_field("id")?;
+        if let Some(token) = &request.token {
+            channel::check_token(token).in_field("token")?;
+        }
+        let options = self.options(&request)?;
+        let address = self.judge(&request.address)?;
+        let expires_at =
+            self.settings.lifetimes.resolve(request.expiry, now).map_err(ChannelError::Expiry)?;
+        let secret = self.secret(&request)?;
+        let sealed_secret = secret.as_ref().map(|secret| {
+            let place = secret_place(&principal.project, &uid);
+            self.keys.sealer.seal(secret.as_bytes(), &place, self.entropy.bytes())
+        });
+        let payload = request.payload.unwrap_or_else(|| carries_payload(request.format, &path));
+        let new = NewChannel {
+            uid,
+            project: principal.project.clone(),
+            id: id.clone(),
+            subject: principal.subject.clone(),
+            resource_uri: self.resource_uri(&request.resource, request.query.as_deref()),
+            resource: path,
+            face: request.face,
+            address,
+            token: request.token.filter(|token| !token.is_empty()),
+            format: request.format,
+            payload,
+            catch_up: request.catch_up.unwrap_or(if payload { CatchUp::All } else { CatchUp::Latest }),
+            expires_at,
+            options,
+            sealed_secret: sealed_secret.transpose().map_err(|_| StoreError::Unreadable("secret"))?,
+        };
+        match self.store.open_channel(new, now).await? {
+            OpenOutcome::IdTaken => Err(ChannelError::IdTaken(id)),
+            OpenOutcome::Opened(channel) => {
+                self.bells.changed(vec![channel.key]).await;
+                Ok(Opened { channel: *channel, secret })
+            }
+        }
+    }
+
+    /// A channel that the caller may see.
+    pub async fn channel(&self, principal: &Principal, id_or_uid: &str) -> Result<ChannelView, ChannelError> {
+        principal.require(Scope::Channels)?;
+        let found = self.store.channel(principal.owner(), id_or_uid.to_owned()).await?;
+        found.ok_or(ChannelError::NotFound)
+    }
+
+    /// A page of channels, newest first.
+    pub async fn list_channels(
+        &self,
+        principal: &Principal,
+        filter: ChannelFilter,
+    ) -> Result<Vec<ChannelView>, ChannelError> {
+        principal.require(Scope::Channels)?;
+        Ok(self.store.channels(principal.owner(), filter).await?)
+    }
+
+    /// Changes a channel. Once this returns, no request leaves that knows the old values.
+    pub async fn change_channel(
+        &self,
+        principal: &Principal,
+        id_or_uid: &str,
+        request: ChangeRequest,
+    ) -> Result<ChannelView, ChannelError> {
+        let current = self.channel(principal, id_or_uid).await?.channel;
+        if let Some(Some(token)) = &request.token {
+            channel::check_token(token).in_field("token")?;
+        }
+        let mut options = current.options.clone();
+        if let Some(headers) = request.headers {
+            headers::check(&headers, &self.settings.header_prefix).in_field("headers")?;
+            options.headers = headers;
+        }
+        if let Some(metadata) = request.metadata {
+            channel::check_metadata(&metadata).in_field("metadata")?;
+            options.metadata = metadata;
+        }
+        if let Some(schedule) = request.retry_schedule {
+            options.retry_schedule_ms = check_schedule(&schedule)?;
+        }
+        let expires_at = if request.expiry == Asked::default() {
+            None
+        } else {
+            Some(self.settings.lifetimes.resolve(request.expiry, self.now()).map_err(ChannelError::Expiry)?)
+        };
+        let change = ChannelChange {
+            address: request.address.map(|address| self.judge(&address)).transpose()?,
+            token: request.token.map(|token| token.filter(|token| !token.is_empty())),
+            format: request.format,
+            payload: request.payload,
+            catch_up: request.catch_up,
+            expires_at,
+            options: (options != current.options).then_some(options),
+        };
+        if !self.store.change_channel(current.key, change, self.now()).await? {
+            return Err(ChannelError::Ended);
+        }
+        self.bells.changed(vec![current.key]).await;
+        self.channel(principal, &current.uid).await
+    }
+
+    /// Stops a channel that the caller may see. Stopping twice is fine.
+    pub async fn stop_channel(&self, principal: &Principal, id_or_uid: &str) -> Result<(), ChannelError> {
+        let found = self.channel(principal, id_or_uid).await?;
+        self.stop(found.channel.key).await?;
+        Ok(())
+    }
+
+    /// Stops a channel as Google does: by id and resource id together, and only by its owner.
+    pub async fn stop_channel_of_resource(
+        &self,
+        principal: &Principal,
+        id: &str,
+        resource_id: &str,
+    ) -> Result<(), ChannelError> {
+        principal.require(Scope::Channels)?;
+        let whole_project = crate::store::Owner { project: principal.project.clone(), subject: None };
+        let found =
+            self.store.channel(whole_project, id.to_owned()).await?.ok_or(ChannelError::NotFound)?.channel;
+        if found.id != id || found.resource_id != resource_id {
+            return Err(ChannelError::NotFound);
+        }
+        if found.subject != principal.subject && !principal.is_admin() {
+            return Err(ChannelError::NotOwner);
+        }
+        if self.stop(found.key).await? { Ok(()) } else { Err(ChannelError::NotFound) }
+    }
+
+    async fn stop(&self, key: ChannelKey) -> Result<bool, StoreError> {
+        let stopped = self.store.end_channel(key, ChannelState::Stopped, self.now()).await?;
+        if stopped {
+            self.bells.changed(vec![key]).await;
+        }
+        Ok(stopped)
+    }
+
+    /// The address in its stored form. The refusal's reason is for the log: strangers learn only that it is one.
+    fn judge(&self, address: &str) -> Result<String, Refusal> {
+        self.policy.judge(address).map(|address| address.as_str().to_owned()).inspect_err(|refusal| {
+            tracing::info!(reason = ?refusal, setting = refusal.setting(), "an address was refused");
+        })
+    }
+
+    fn options(&self, request: &OpenRequest) -> Result<ChannelOptions, FieldError> {
+        headers::check(&request.headers, &self.settings.header_prefix).in_field("headers")?;
+        channel::check_metadata(&request.metadata).in_field("metadata")?;
+        Ok(ChannelOptions {
+            headers: request.headers.clone(),
+            metadata: request.metadata.clone(),
+            retry_schedule_ms: check_schedule(&request.retry_schedule)?,
+            signatures: schemes(request).iter().map(|scheme| scheme.as_str().to_owned()).collect(),
+        })
+    }
+
+    fn secret(&self, request: &OpenRequest) -> Result<Option<SigningSecret>, FieldError> {
+        if schemes(request).is_empty() {
+            if request.secret.is_some() {
+                return Err(FieldError::new("secret", Invalid::Rule("come with signatures that use it")));
+            }
+            return Ok(None);
+        }
+        match &request.secret {
+            Some(text) => SigningSecret::parse(text).in_field("secret").map(Some),
+            None => Ok(Some(SigningSecret::from_bytes(self.entropy.bytes::<32>().to_vec()))),
+        }
+    }
+
+    /// The watched URL, as the client wrote it, on the team's own API host. Credentials in the query stay out.
+    fn resource_uri(&self, written: &str, query: Option<&str>) -> String {
+        let base = self.settings.api_url.as_str().trim_end_matches('/');
+        let written = ascii_uri(written);
+        let query: Vec<String> = query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty() && !is_credential(pair))
+            .map(ascii_uri)
+            .collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{base}/{written}{mark}{}", query.join("&"))
+    }
+}
+
+/// `/v1` channels are signed unless they say otherwise, Google's are not.
+fn schemes(request: &OpenRequest) -> Vec<SignatureScheme> {
+    request.signatures.clone().unwrap_or_else(|| match request.face {
+        Face::Native => vec![SignatureScheme::V1],
+        Face::Google => Vec::new(),
+    })
+}
+
+/// Directory and Reports notifications carry a body, Calendar's and Drive's do not.
+fn carries_payload(format: Format, path: &ResourcePath) -> bool {
+    let mut segments = path.segments();
+    let api = (segments.next(), segments.next());
+    format != Format::Google || matches!(api, (Some("admin"), Some("directory" | "reports")))
+}
+
+fn check_schedule(schedule: &[Duration]) -> Result<Vec<u64>, FieldError> {
+    if schedule.len() > RETRY_STEPS_MAX {
+        return Err(FieldError::new("retry.schedule", Invalid::TooMany { max: RETRY_STEPS_MAX }));
+    }
+    if schedule.iter().any(|step| *step > RETRY_STEP_MAX) {
+        return Err(FieldError::new("retry.schedule", Invalid::Rule("have steps of at most 24 h")));
+    }
+    Ok(schedule.iter().map(|step| u64::try_from(millis_of(*step)).unwrap_or(0)).collect())
+}
+
+/// Keeps a written URI part as it is, but for what a header cannot carry.
+fn ascii_uri(part: &str) -> String {
+    use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+    const UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\');
+    utf8_percent_encode(part, UNSAFE).to_string()
+}
+
+fn is_credential(pair: &str) -> bool {
+    let name = pair.split('=').next().unwrap_or_default();
+    ["access_token", "oauth_token", "key"].iter().any(|secret| name.eq_ignore_ascii_case(secret))
+}

@@ -1,0 +1,62 @@
+//! Use cases, one noun per file, free of HTTP: what a caller may do and what it means. Called by `web`, `jobs` and
+//! `cli`; errors are typed here and worded by each face.
+
+pub mod access;
+pub mod attempts;
+pub mod channels;
+pub mod expiry;
+pub mod feed;
+pub mod publish;
+
+use std::sync::Arc;
+
+use url::Url;
+
+pub use self::access::{AccessError, Principal, Scope};
+use crate::{
+    clock::SharedClock,
+    domain::{expiry::Lifetimes, time::Timestamp},
+    entropy::SharedEntropy,
+    outbound::EgressPolicy,
+    signing::Keys,
+    store::Store,
+    wake::Bells,
+};
+
+/// Everything that use cases work with.
+#[derive(Clone)]
+pub struct App {
+    pub store: Store,
+    pub clock: SharedClock,
+    pub entropy: SharedEntropy,
+    pub bells: Bells,
+    pub keys: Arc<Keys>,
+    pub policy: EgressPolicy,
+    pub settings: Arc<Settings>,
+}
+
+/// What the operator decides.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub lifetimes: Lifetimes,
+    /// Base of resource URIs: the team's own API host.
+    pub api_url: Url,
+    pub header_prefix: String,
+    /// Every caller is `default` with all scopes: only while listening on loopback.
+    pub auth_off: bool,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App")
+            .field("store", &self.store)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl App {
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

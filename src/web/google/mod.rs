@@ -1,0 +1,73 @@
+//! The Google face: `POST /{anything}/watch` and `POST /{…}/channels/stop`, any Google path by one generic route.
+//!
+//! Source: the discovery documents and push guides of the Calendar, Drive, Directory and Reports APIs. Unmodified
+//! Google clients work; a plain request sees nothing that Google would not send.
+
+mod error;
+mod stop;
+mod watch;
+
+use actix_web::{
+    HttpRequest, HttpResponse, Responder,
+    http::Method,
+    web::{self, Data, Payload, ServiceConfig},
+};
+
+use self::error::GoogleError;
+use super::{
+    Web,
+    body::{self, BodyError},
+    extract::{Query, bearer},
+    v1::Problem,
+};
+use crate::app::Principal;
+
+/// Channels are small; whole channel resources pasted back are still far below.
+const BODY_BYTES_MAX: usize = 64 * 1_024;
+
+pub fn routes(config: &mut ServiceConfig) {
+    config.default_service(web::to(dispatch));
+}
+
+/// Whatever no native route took.
+async fn dispatch(request: HttpRequest, payload: Payload, web: Data<Web>) -> HttpResponse {
+    let path = request.uri().path().trim_start_matches('/').to_owned();
+    let post = request.method() == Method::POST;
+    if post && (path == "channels/stop" || path.ends_with("/channels/stop")) {
+        return answer(stop::handle(&request, payload, &web).await, &request);
+    }
+    if post && let Some(resource) = path.strip_suffix("/watch") {
+        return answer(watch::handle(&request, payload, &web, resource).await, &request);
+    }
+    Problem::no_route(&request).respond_to(&request).map_into_boxed_body()
+}
+
+fn answer(outcome: Result<HttpResponse, GoogleError>, request: &HttpRequest) -> HttpResponse {
+    outcome.unwrap_or_else(|error| error.respond_to(request).map_into_boxed_body())
+}
+
+/// Google's clients send a bearer token, or put it into the query.
+fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, GoogleError> {
+    let query = Query::of(request);
+    let token = bearer(request)
+        .or_else(|| query.get("access_token").map(str::to_owned))
+        .or_else(|| query.get("oauth_token").map(str::to_owned))
+        .or_else(|| query.get("key").map(str::to_owned));
+    Ok(web.app.authenticate(token.as_deref())?)
+}
+
+async fn read_body(payload: Payload, web: &Web) -> Result<web::Bytes, GoogleError> {
+    let body = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
+    // People who put the channel into the query send no body at all.
+    if body.iter().all(u8::is_ascii_whitespace) { Err(GoogleError::no_body()) } else { Ok(body) }
+}
+
+impl From<BodyError> for GoogleError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::NotJson(_) | BodyError::NotObject => Self::parse_error(),
+            BodyError::TooLarge { .. } => Self::new(413, "uploadTooLarge", "Request too large."),
+            BodyError::TooSlow | BodyError::Broken => Self::new(408, "requestTimeout", "Request timed out."),
+        }
+    }
+}

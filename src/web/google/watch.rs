@@ -1,0 +1,99 @@
+//! `POST /{path}/watch`: opens a channel on the resource that the path names.
+
+use actix_web::{HttpRequest, HttpResponse, web::Payload};
+use serde_json::json;
+
+use super::{GoogleError, authenticate, read_body};
+use crate::{
+    app::channels::{OpenRequest, Opened},
+    domain::{
+        channel::{CatchUp, Face, Format, SignatureScheme},
+        expiry::Asked,
+        invalid::Invalid,
+        time::Timestamp,
+    },
+    web::{Web, body::Object, extract::Query},
+};
+
+pub async fn handle(
+    request: &HttpRequest,
+    payload: Payload,
+    web: &Web,
+    resource: &str,
+) -> Result<HttpResponse, GoogleError> {
+    let principal = authenticate(request, web)?;
+    if resource == "drive/v3/changes" && Query::of(request).get("pageToken").is_none() {
+        return Err(GoogleError::required_parameter("pageToken"));
+    }
+    let body = read_body(payload, web).await?;
+    let query = Some(request.query_string()).filter(|query| !query.is_empty()).map(str::to_owned);
+    let open = read_channel(&body, resource, query)?;
+    let address = open.address.clone();
+    let opened = web.app.open_channel(&principal, open).await;
+    let opened = opened.map_err(|error| GoogleError::of_channel(error, &address))?;
+    Ok(HttpResponse::Ok()
+        .content_type("application/json; charset=UTF-8")
+        .body(channel_json(&opened).to_string()))
+}
+
+/// A `Channel` as clients send it. Output fields that people paste along, and unknown ones, are ignored.
+fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<OpenRequest, GoogleError> {
+    let mut channel = Object::parse(body)?;
+    let id = channel.take_required_string("id")?;
+    let kind = channel.take_required_string("type")?;
+    if !matches!(kind.as_str(), "web_hook" | "webhook") {
+        return Err(channel.error("type", Invalid::Type("web_hook")).into());
+    }
+    let address = channel.take_required_string("address")?;
+    let token = channel.take_string("token")?;
+    let at = channel.take_whole_number("expiration")?.map(Timestamp::from_millis);
+    let payload = channel.take_bool("payload")?;
+    let mut expiry = Asked { at, ttl_seconds: None };
+    let mut catch_up = None;
+    let mut signatures = None;
+    if let Some(mut params) = channel.take_object("params")? {
+        expiry.ttl_seconds = params.take_whole_number("ttl")?;
+        catch_up = params.take_word("catchUp", CatchUp::parse, "all or latest")?;
+        if let Some(words) = params.take_string("signatures")? {
+            let schemes = words.split([',', ' ']).filter(|word| !word.is_empty()).map(SignatureScheme::parse);
+            let schemes: Option<Vec<_>> = schemes.collect();
+            signatures = Some(schemes.ok_or_else(|| params.error("signatures", Invalid::Type("v1")))?);
+        }
+    }
+    Ok(OpenRequest {
+        face: Face::Google,
+        id: Some(id),
+        resource: resource.to_owned(),
+        query,
+        address,
+        token,
+        expiry,
+        format: Format::Google,
+        payload,
+        catch_up,
+        signatures,
+        secret: None,
+        headers: std::collections::BTreeMap::new(),
+        retry_schedule: Vec::new(),
+        metadata: std::collections::BTreeMap::new(),
+    })
+}
+
+/// What Google answers, and the secret where one was asked for. `expiration` is a string: an int64 in JSON.
+fn channel_json(opened: &Opened) -> serde_json::Value {
+    let channel = &opened.channel;
+    let mut answer = json!({
+        "kind": "api#channel",
+        "id": channel.id,
+        "resourceId": channel.resource_id,
+        "resourceUri": channel.resource_uri,
+        "expiration": channel.expires_at.as_millis().to_string(),
+    });
+    if let Some(token) = &channel.token {
+        answer["token"] = token.as_str().into();
+    }
+    if let Some(secret) = &opened.secret {
+        answer["params"] = json!({ "secret": secret.reveal() });
+    }
+    answer
+}

@@ -1,0 +1,34 @@
+//! The faces, over HTTP. Handlers are thin: they read a request into an app's request, call one use case and word
+//! the answer or the error in their dialect.
+//!
+//! Native routes win only on exact matches; every other `POST …/watch` and `POST …/channels/stop` is the Google
+//! face, which is why it stands as the default service.
+
+mod body;
+mod extract;
+mod google;
+mod ops;
+mod v1;
+
+use std::sync::Arc;
+
+use actix_web::web::{Data, ServiceConfig};
+
+use crate::{app::App, jobs::Jobs};
+
+/// What handlers work with.
+#[derive(Clone, Debug)]
+pub struct Web {
+    pub app: App,
+    pub jobs: Arc<Jobs>,
+    /// Where the native API lives, such as `/v1`.
+    pub native_prefix: String,
+}
+
+/// All routes, without a socket, so that tests can read them.
+pub fn routes(config: &mut ServiceConfig, web: &Web) {
+    config.app_data(Data::new(web.clone()));
+    ops::routes(config);
+    v1::routes(config, &web.native_prefix);
+    google::routes(config);
+}

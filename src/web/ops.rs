@@ -1,0 +1,31 @@
+//! Probes. `/readyz` is 200 while publishes are accepted.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, ServiceConfig},
+};
+
+use super::Web;
+use crate::domain::channel::ResourceKey;
+
+pub fn routes(config: &mut ServiceConfig) {
+    config.route("/healthz", web::get().to(healthz));
+    config.route("/readyz", web::get().to(readyz));
+}
+
+async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n")
+}
+
+async fn readyz(web: Data<Web>) -> HttpResponse {
+    // One indexed read: it fails where a publish would.
+    match web.app.store.busy_resources(ResourceKey(0), 1).await {
+        Ok(_) => HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ready\n"),
+        Err(error) => {
+            tracing::warn!(error = %error, "not ready");
+            HttpResponse::ServiceUnavailable()
+                .content_type("text/plain; charset=utf-8")
+                .body("the store is not reachable\n")
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The native API: camelCase JSON, times in RFC 3339, problems in RFC 9457, lists as `{items, nextPageToken}`.
+
+mod channels;
+mod events;
+mod jobs;
+mod problem;
+mod publish;
+
+use actix_web::{
+    HttpRequest,
+    web::{self, ServiceConfig},
+};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+pub use self::problem::Problem;
+use super::{Web, extract::bearer};
+use crate::{
+    app::Principal,
+    domain::invalid::{FieldError, Invalid},
+};
+
+/// Each route by its method, so that what is not in the contract falls through to the Google face.
+pub fn routes(config: &mut ServiceConfig, prefix: &str) {
+    let path = |rest: &str| format!("{prefix}{rest}");
+    config.route(&path("/events"), web::post().to(publish::publish));
+    config.route(&path("/events"), web::get().to(events::feed));
+    config.route(&path("/channels"), web::post().to(channels::open));
+    config.route(&path("/channels"), web::get().to(channels::list));
+    config.route(&path("/channels/{id}"), web::get().to(channels::get));
+    config.route(&path("/channels/{id}"), web::put().to(channels::put));
+    config.route(&path("/channels/{id}"), web::patch().to(channels::patch));
+    config.route(&path("/channels/{id}"), web::delete().to(channels::delete));
+    config.route(&path("/channels/{id}/attempts"), web::get().to(channels::attempts));
+    config.route(&path("/jobs/{name}"), web::post().to(jobs::run));
+}
+
+fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {
+    Ok(web.app.authenticate(bearer(request).as_deref())?)
+}
+
+/// An opaque place in a list.
+fn page_token(key: i64) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(format!("p{key}"))
+}
+
+fn read_page_token(token: Option<&str>) -> Result<Option<i64>, FieldError> {
+    let Some(token) = token else { return Ok(None) };
+    let text = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let key = text.and_then(|text| text.strip_prefix('p').and_then(|key| key.parse().ok()));
+    let wrong =
+        || FieldError::new("pageToken", Invalid::Rule("be a token that a list of the same kind has given"));
+    key.map(Some).ok_or_else(wrong)
+}

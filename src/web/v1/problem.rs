@@ -1,0 +1,217 @@
+//! Problems (RFC 9457). `code` is stable; `field` names the wrong value by its path.
+
+use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError, body::BoxBody, http::StatusCode};
+use serde_json::json;
+
+use crate::{
+    app::{AccessError, channels::ChannelError, feed::FeedError, publish::PublishError},
+    domain::{
+        expiry::ExpiryError,
+        invalid::{FieldError, Invalid},
+    },
+    outbound::Refusal,
+    store::StoreError,
+    web::body::BodyError,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    status: u16,
+    code: &'static str,
+    detail: String,
+    field: Option<String>,
+    /// More members that a code defines.
+    more: Option<(&'static str, i64)>,
+    retry_after_seconds: Option<u32>,
+}
+
+impl Problem {
+    pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), field: None, more: None, retry_after_seconds: None }
+    }
+
+    fn in_field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    pub fn no_route(request: &HttpRequest) -> Self {
+        let path: String = request.path().chars().filter(|letter| !letter.is_control()).take(128).collect();
+        Self::new(404, "noSuchRoute", format!("there is no {} {path}", request.method()))
+    }
+
+    pub fn not_found(what: &str) -> Self {
+        Self::new(404, "notFound", format!("there is no such {what}"))
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let status = self.status_code();
+        let mut body = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason().unwrap_or("Problem"),
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+        });
+        if let Some(field) = &self.field {
+            body["field"] = field.as_str().into();
+        }
+        if let Some((name, value)) = self.more {
+            body[name] = value.into();
+        }
+        let mut response = HttpResponse::build(status);
+        if self.status == 401 {
+            response.insert_header(("WWW-Authenticate", "Bearer realm=\"watchpost\""));
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            response.insert_header(("Retry-After", seconds.to_string()));
+        }
+        response.content_type("application/problem+json").body(body.to_string())
+    }
+}
+
+impl Responder for Problem {
+    type Body = BoxBody;
+
+    fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
+        self.error_response()
+    }
+}
+
+impl From<AccessError> for Problem {
+    fn from(error: AccessError) -> Self {
+        let (status, code) = match error {
+            AccessError::Missing => (401, "credentialsMissing"),
+            AccessError::Invalid => (401, "credentialsInvalid"),
+            AccessError::Scope(_) => (403, "scopeMissing"),
+            AccessError::Resource => (403, "resourceNotAllowed"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<FieldError> for Problem {
+    fn from(error: FieldError) -> Self {
+        let code = match error.problem {
+            Invalid::Missing => "fieldMissing",
+            Invalid::Type(_) => "fieldType",
+            Invalid::TooLong { .. } | Invalid::TooMany { .. } => "fieldTooLong",
+            Invalid::NotHeaderSafe | Invalid::Rule(_) => "fieldInvalid",
+        };
+        Self::new(400, code, error.to_string()).in_field(error.field)
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        let (status, code) = match error {
+            BodyError::TooLarge { .. } => (413, "bodyTooLarge"),
+            BodyError::TooSlow | BodyError::Broken => (408, "bodyTimeout"),
+            BodyError::NotJson(_) | BodyError::NotObject => (400, "bodyNotJson"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let (status, code, detail) = match error {
+            StoreError::CommitUnknown => (
+                503,
+                "commitUnknown",
+                "whether the request took effect is unknown: repeat it with the same id or Idempotency-Key",
+            ),
+            StoreError::Unavailable(_) | StoreError::Closed | StoreError::Fenced => {
+                (503, "storeUnavailable", "the store is not reachable right now")
+            }
+            StoreError::Database(_) | StoreError::Unreadable(_) => {
+                (500, "internal", "something went wrong on our side")
+            }
+        };
+        tracing::warn!(
+            error = ?error,
+            problem.code = code,
+            "a request failed in the store"
+        );
+        let retry_after_seconds = (status == 503).then_some(1);
+        Self { retry_after_seconds, ..Self::new(status, code, detail) }
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Access(error) => error.into(),
+            PublishError::Field(error) => error.into(),
+            PublishError::KeyConflict => {
+                Self::new(409, "idempotencyKeyConflict", error.to_string()).in_field("Idempotency-Key")
+            }
+            PublishError::IdConflict { ref field } => {
+                Self::new(409, "eventIdConflict", error.to_string()).in_field(field.clone())
+            }
+            PublishError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        // What the text itself shows may be told; where a name or a literal leads is nobody's business.
+        let (code, detail) = match refusal {
+            Refusal::NotHttps => ("addressNotHttps", "address must be an https URL".to_owned()),
+            Refusal::UserInfo => {
+                ("addressHasUserInfo", "address must not carry credentials: set a header instead".to_owned())
+            }
+            Refusal::TooLong => ("addressInvalid", "address is longer than 2048 bytes".to_owned()),
+            Refusal::BadCharacters | Refusal::Unparsable | Refusal::NoHost | Refusal::Fragment => (
+                "addressInvalid",
+                "address must be an absolute https URL without spaces or a fragment".to_owned(),
+            ),
+            _ => ("addressNotAllowed", refusal.to_string()),
+        };
+        Self::new(400, code, detail).in_field("address")
+    }
+}
+
+impl From<ChannelError> for Problem {
+    fn from(error: ChannelError) -> Self {
+        match error {
+            ChannelError::Access(error) => error.into(),
+            ChannelError::Field(error) => error.into(),
+            ChannelError::Expiry(ExpiryError::At(problem)) => FieldError::new("expiresAt", problem).into(),
+            ChannelError::Expiry(ExpiryError::Ttl(problem)) => FieldError::new("ttlSeconds", problem).into(),
+            ChannelError::Address(refusal) => refusal.into(),
+            ChannelError::IdTaken(_) => Self::new(409, "channelIdTaken", error.to_string()).in_field("id"),
+            ChannelError::NotFound => Self::not_found("channel"),
+            ChannelError::NotOwner => Self::new(403, "notOwner", error.to_string()),
+            ChannelError::Ended => Self::new(409, "channelEnded", error.to_string()),
+            ChannelError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FeedError> for Problem {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Access(error) => error.into(),
+            FeedError::Field(error) => error.into(),
+            FeedError::Hole { earliest_seq } => Self {
+                more: Some(("earliestSeq", earliest_seq)),
+                ..Self::new(410, "feedHole", error.to_string())
+            },
+            FeedError::Store(error) => error.into(),
+        }
+    }
+}
