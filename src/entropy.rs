@@ -11,7 +11,7 @@ pub trait Entropy: Send + Sync {
 
 pub type SharedEntropy = Arc<dyn Entropy>;
 
-impl dyn Entropy {
+impl dyn Entropy + '_ {
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         self.fill(&mut bytes);

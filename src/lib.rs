@@ -9,6 +9,7 @@
 //! `engine` → `store`, `signing`, `outbound`, `wake`, `domain`. Only `cli::serve` knows everything.
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;

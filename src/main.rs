@@ -1,3 +1,7 @@
-//! The `watchpost` binary: see `cli`.
+//! The `watchpost` binary: see [`watchpost::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    watchpost::cli::main()
+}

@@ -48,7 +48,7 @@ const POLL_EVERY: Duration = Duration::from_millis(500);
 /// The wait before a failed read or write is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// How long the last requests and checkpoints may take after a stop.
-const STOP_WITHIN: Duration = Duration::from_secs(18);
+const STOP_WITHIN: Duration = Duration::from_secs(17);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {

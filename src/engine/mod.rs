@@ -21,10 +21,7 @@ mod target;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{broadcast, mpsc, oneshot},
-    task::JoinHandle,
-};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use self::render::BadPrefix;
 use self::{driver::Ended, render::OwnHeaders};
@@ -102,7 +99,6 @@ enum Command {
 pub struct Engine {
     commands: mpsc::Sender<Command>,
     seen: broadcast::Sender<Seen>,
-    task: JoinHandle<()>,
 }
 
 impl Engine {
@@ -134,8 +130,8 @@ impl Engine {
             seen: seen.clone(),
         };
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
-        let run = run(Arc::new(context), bells, node, tasks.clone(), queue);
-        Ok(Self { commands, seen, task: tasks.spawn("engine", run) })
+        tasks.spawn("engine", run(Arc::new(context), bells, node, tasks.clone(), queue));
+        Ok(Self { commands, seen })
     }
 
     /// Looks for work that no bell told of.
@@ -157,9 +153,11 @@ impl Engine {
     }
 
     /// Starts no further request, waits for those in flight and makes their outcomes durable.
-    pub async fn stop(self) {
-        let _ = self.commands.send(Command::Stop).await;
-        let _ = self.task.await;
+    pub async fn stop(&self) {
+        if self.commands.send(Command::Stop).await.is_ok() {
+            // The queue closes when the engine has ended.
+            self.commands.closed().await;
+        }
     }
 }
 

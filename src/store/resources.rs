@@ -7,9 +7,13 @@ use super::{
     Store,
     connection::{Connection, on},
     error::StoreResult,
-    schema::resources,
+    schema::{channels, resources},
 };
-use crate::domain::{channel::ResourceKey, resource::ResourcePath, time::Timestamp};
+use crate::domain::{
+    channel::{ChannelState, ResourceKey},
+    resource::ResourcePath,
+    time::Timestamp,
+};
 
 #[derive(Debug, Insertable)]
 #[diesel(table_name = resources)]
@@ -78,6 +82,27 @@ pub(super) async fn lock(connection: &mut Connection, key: ResourceKey) -> Store
 }
 
 impl Store {
+    /// The path of a resource and how many active channels watch it.
+    pub async fn watchers(&self, key: ResourceKey) -> StoreResult<Option<(ResourcePath, i64)>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let path: Option<String> = on!(connection, c => {
+                    resources::table.find(key.0).select(resources::path).first(c).await.optional()
+                })?;
+                let count: i64 = on!(connection, c => {
+                    channels::table
+                        .filter(channels::resource.eq(key.0))
+                        .filter(channels::state.eq(ChannelState::Active.as_str()))
+                        .count()
+                        .get_result(c)
+                        .await
+                })?;
+                Ok(path.map(|path| (ResourcePath::from_stored(path), count)))
+            })
+        })
+        .await
+    }
+
     /// The head of a resource, if anybody ever watched it or published to it.
     pub async fn head(&self, project: &str, path: &ResourcePath) -> StoreResult<Option<Head>> {
         let (project, path) = (project.to_owned(), path.clone());

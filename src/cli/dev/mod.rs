@@ -1,0 +1,87 @@
+//! `watchpost dev`: the first five minutes. Everything in one process, on a store in the current directory, with a
+//! bin as the receiver and the real engine at work.
+
+mod bin;
+mod story;
+
+use std::{net::TcpListener, sync::Arc};
+
+use super::{
+    Failure, Outcome, say,
+    serve::{interrupted, store_name},
+    server::{Parts, Server, bind},
+};
+use crate::{
+    clock::SystemClock,
+    config::{Config, Origin, SettingsArgs},
+    entropy::SystemEntropy,
+    telemetry,
+};
+
+/// What suits a first look. Whatever the user sets wins.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("DATABASE_URL", "sqlite:./.watchpost/watchpost.db"),
+    ("EGRESS_ALLOW", "127.0.0.0/8,::1/128"),
+    ("RETRY_SCHEDULE", "0s,1s,2s,4s,8s,15s,30s"),
+    ("LOG", "warn"),
+];
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Leave after the story instead of staying for your turn
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+pub async fn run(args: Args) -> Outcome {
+    let config = Config::load_with_defaults(&args.settings, DEFAULTS)
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    telemetry::init(&config.log, config.log_format)?;
+    let bin = Arc::new(bin::Bin::default());
+    let parts = Parts {
+        config: config.clone(),
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(SystemEntropy),
+        listener: listener(&config)?,
+        extra: Some(bin::routes(&bin)),
+        pulse: true,
+    };
+    let server = Server::start(parts).await?;
+    say(&format!(
+        "watchpost dev  http://{}   store {}   bin {}",
+        server.address,
+        store_name(&config.database),
+        bin::PATH
+    ));
+    let story = story::Story::new(&server, &config, bin)?;
+    let told = async {
+        let channel = story.tell().await?;
+        if !args.once {
+            story.hand_over();
+            tokio::select! {
+                ended = interrupted() => ended?,
+                () = story.show() => {}
+            }
+        }
+        story.stop_channel(&channel).await
+    }
+    .await;
+    server.stop().await;
+    told
+}
+
+/// The usual port, or a free one where it is taken and the user did not insist.
+fn listener(config: &Config) -> Result<TcpListener, Failure> {
+    let by_default =
+        config.describe().iter().any(|setting| setting.key == "LISTEN" && setting.origin == Origin::Default);
+    match bind(config.listen) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && by_default => {
+            let mut any = config.listen;
+            any.set_port(0);
+            Ok(bind(any)?)
+        }
+        bound => Ok(bound.map_err(|error| format!("{} cannot be listened on: {error}", config.listen))?),
+    }
+}

@@ -1,0 +1,220 @@
+//! The story that `dev` tells, through the server's own faces, and what it prints afterwards.
+
+use std::{collections::BTreeSet, fmt::Write as _, io::Write as _, sync::Arc, time::Duration};
+
+use serde_json::json;
+use tokio::sync::{Mutex, broadcast};
+
+use super::bin::{self, Bin};
+use crate::{
+    app::App,
+    cli::{Failure, Outcome, client::Client, say, server::Server, token},
+    config::Config,
+    domain::{channel::ResourceKey, duration::format_duration, time::Timestamp},
+    engine::Seen,
+    store::{ChannelFilter, Owner},
+};
+
+const PROJECT: &str = "demo";
+const SUBJECT: &str = "you@example.com";
+const CALENDAR: &str = "calendar/v3/calendars/primary/events";
+const TOKEN_TTL: Duration = Duration::from_hours(24);
+/// How long a step may take before the story gives up.
+const STEP_WITHIN: Duration = Duration::from_secs(20);
+
+pub struct Story {
+    app: App,
+    bin: Arc<Bin>,
+    client: Client,
+    base: String,
+    prefix: String,
+    token: String,
+    seen: Mutex<broadcast::Receiver<Seen>>,
+    appends: Mutex<broadcast::Receiver<ResourceKey>>,
+}
+
+impl Story {
+    pub fn new(server: &Server, config: &Config, bin: Arc<Bin>) -> Result<Self, Failure> {
+        let scopes = BTreeSet::from(["channels".to_owned(), "events".to_owned()]);
+        let token = token::mint(config, PROJECT, SUBJECT, &scopes, &[], TOKEN_TTL)?;
+        let base = format!("http://{}", server.address);
+        Ok(Self {
+            app: server.app.clone(),
+            client: Client::new(&base, &token)?,
+            bin,
+            base,
+            prefix: config.native_prefix.clone(),
+            token,
+            seen: Mutex::new(server.engine.observe()),
+            appends: Mutex::new(server.app.bells.appends()),
+        })
+    }
+
+    /// Watch, sync, change, outage. Returns the channel's id.
+    pub async fn tell(&self) -> Result<String, Failure> {
+        self.stop_leftovers().await?;
+        let channel = self.watch().await?;
+        let sync = self.next(&channel).await?;
+        say(&format!("2 sync    {}", line(&sync)));
+        self.publish("created").await?;
+        let change = self.next(&channel).await?;
+        say(&format!("3 change  {}", line(&change)));
+        self.outage(&channel).await?;
+        Ok(channel)
+    }
+
+    async fn watch(&self) -> Result<String, Failure> {
+        let random: [u8; 4] = self.app.entropy.bytes();
+        let channel = random.iter().fold("demo-".to_owned(), |mut id, byte| {
+            let _ = write!(id, "{byte:02x}");
+            id
+        });
+        let body = json!({ "id": channel, "type": "web_hook", "address": format!("{}{}", self.base, bin::PATH), "token": "from=dev" });
+        let answer = self.client.post(&format!("/{CALENDAR}/watch"), &body).await?;
+        let expires_at =
+            answer["expiration"].as_str().and_then(|text| text.parse().ok()).map(Timestamp::from_millis);
+        let left = expires_at.map_or(Duration::ZERO, |at| at.since(self.app.now()));
+        let rounded = Duration::from_hours(left.as_secs().saturating_add(1_800) / 3_600);
+        say(&format!("1 watch   {CALENDAR} → 200, expires in {}", format_duration(rounded)));
+        Ok(channel)
+    }
+
+    /// The receiver answers 503 twice while two events come in.
+    async fn outage(&self, channel: &str) -> Outcome {
+        self.bin.answer_next(&[503, 503]);
+        self.publish("updated").await?;
+        self.publish("deleted").await?;
+        print("4 outage  ");
+        let mut first = true;
+        let number = loop {
+            let seen = self.next(channel).await?;
+            let lead = if first { format!("#{} → ", seen.number) } else { " … ".to_owned() };
+            first = false;
+            let Some(next_at) = seen.next_at else {
+                print(&format!("{lead}{}", result(&seen)));
+                break seen.number;
+            };
+            let wait = next_at.since(self.app.now()).as_millis().saturating_add(500) / 1_000;
+            print(&format!("{lead}{}, next in {wait} s", result(&seen)));
+        };
+        let after = self.next(channel).await?;
+        let kept =
+            if after.number == number + 1 && after.next_at.is_none() { "order kept" } else { "order broken" };
+        say(&format!("   #{} → {}   {kept}", after.number, result(&after)));
+        Ok(())
+    }
+
+    async fn publish(&self, verb: &str) -> Outcome {
+        let event = json!({ "resource": CALENDAR, "name": format!("calendar.event.{verb}") });
+        self.client.post(&format!("{}/events", self.prefix), &event).await?;
+        Ok(())
+    }
+
+    /// The next attempt for the story's channel.
+    async fn next(&self, channel: &str) -> Result<Seen, Failure> {
+        let mut seen = self.seen.lock().await;
+        let mut late = self.app.clock.sleep(STEP_WITHIN);
+        loop {
+            let next = tokio::select! {
+                next = seen.recv() => next?,
+                () = &mut late => return Err("the bin got no notification in time".into()),
+            };
+            if next.channel_id == channel {
+                return Ok(next);
+            }
+        }
+    }
+
+    /// Channels of an earlier run that ended without saying goodbye.
+    async fn stop_leftovers(&self) -> Outcome {
+        let owner = Owner { project: PROJECT.to_owned(), subject: Some(SUBJECT.to_owned()) };
+        let filter = ChannelFilter {
+            state: Some(crate::domain::channel::ChannelState::Active),
+            limit: 100,
+            ..ChannelFilter::default()
+        };
+        for view in self.app.store.channels(owner, filter).await? {
+            if view.channel.address.ends_with(bin::PATH) {
+                self.stop_channel(&view.channel.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn stop_channel(&self, id: &str) -> Outcome {
+        let principal = self.app.authenticate(Some(&self.token))?;
+        self.app.stop_channel(&principal, id).await?;
+        Ok(())
+    }
+
+    /// What to try next, ready to be pasted.
+    pub fn hand_over(&self) {
+        let Self { base, prefix, token, .. } = self;
+        say(&format!(
+            "
+Your turn  (retry steps are shortened here: a real server waits 5 s, 30 s, 2 min … up to 8 h)
+  export TOKEN={token}
+
+  publish   curl -s {base}{prefix}/events -H \"Authorization: Bearer $TOKEN\" \\
+              -d '{{\"resource\": \"{CALENDAR}\", \"name\": \"calendar.event.updated\"}}'
+  received  curl -s {base}{bin}
+  watch     with Google's Python client:
+              build(\"calendar\", \"v3\", static_discovery=True, credentials=Credentials(token=TOKEN),
+                    client_options={{\"api_endpoint\": \"{base}/calendar/v3/\"}}).events().watch(
+                calendarId=\"primary\", body={{\"id\": \"my-1\", \"type\": \"web_hook\", \"address\": \"{base}{bin}\"}}).execute()
+  verify    a signed channel opened by POST {prefix}/channels, with pip install standardwebhooks:
+              Webhook(secret).verify(body, headers)
+
+Notifications as they happen; Ctrl-C ends.",
+            bin = bin::PATH,
+        ));
+    }
+
+    /// Prints every attempt, and warns of events that nobody watches.
+    pub async fn show(&self) {
+        let mut seen = self.seen.lock().await;
+        let mut appends = self.appends.lock().await;
+        // Appends of the story itself had their watcher.
+        *appends = appends.resubscribe();
+        loop {
+            tokio::select! {
+                next = seen.recv() => match next {
+                    Ok(seen) => say(&format!("  {}  {}", seen.channel_id, line(&seen))),
+                    Err(broadcast::error::RecvError::Lagged(missed)) => say(&format!("  … {missed} more")),
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                resource = appends.recv() => match resource {
+                    Ok(resource) => self.warn_if_unwatched(resource).await,
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+
+    async fn warn_if_unwatched(&self, resource: ResourceKey) {
+        let Ok(Some((path, 0))) = self.app.store.watchers(resource).await else { return };
+        say(&format!("  ! nobody watches {path}, so nothing was sent"));
+        let about_calendars = path.segments().any(|segment| segment == "calendars" || segment == "users");
+        if about_calendars {
+            say(&format!("    calendars/primary and users/me mean the token's subject, here {SUBJECT}"));
+        }
+    }
+}
+
+/// `#2 exists  calendar.event.created      200   2 ms`
+fn line(seen: &Seen) -> String {
+    let what = if seen.number == 1 { "sync".to_owned() } else { format!("{}  {}", seen.state, seen.name) };
+    let next = seen.next_at.map_or_else(String::new, |_| "   will be tried again".to_owned());
+    format!("#{} {what:36} {}   {} ms{next}", seen.number, result(seen), seen.duration_ms)
+}
+
+fn result(seen: &Seen) -> String {
+    seen.status.map_or_else(|| seen.error.unwrap_or("failed").to_owned(), |status| status.to_string())
+}
+
+#[expect(clippy::print_stdout, reason = "part of a line, shown while it happens")]
+fn print(text: &str) {
+    print!("{text}");
+    let _ = std::io::stdout().flush();
+}

@@ -1,0 +1,95 @@
+//! `watchpost job run NAME`: runs a job once. Beside a running embedded server it goes through that server.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{Failure, Outcome, client::Client, load, master_key, say, server::location_of, token};
+use crate::{
+    app::{App, Scope, Settings},
+    clock::SystemClock,
+    config::{Config, Database, Secret, SettingsArgs},
+    domain::expiry::Lifetimes,
+    entropy::SystemEntropy,
+    jobs::{JobName, Jobs},
+    outbound::{EgressPolicy, EgressRules},
+    runtime::Tasks,
+    signing::Keys,
+    store::{Store, StoreLock, running_server},
+    wake::Bells,
+};
+
+const TOKEN_TTL: Duration = Duration::from_mins(1);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// expiry or retry
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+pub async fn run(args: Args) -> Outcome {
+    let job = JobName::parse(&args.name).ok_or_else(|| {
+        let known: Vec<_> = JobName::ALL.iter().map(|job| job.as_str()).collect();
+        Failure::Usage(format!("there is no job {}; known are {}", args.name, known.join(", ")))
+    })?;
+    let config = load(&args.settings)?;
+    let report = match &config.database {
+        Database::Sqlite(path) => {
+            if let Some(server) = running_server(path) {
+                through(&config, &server, job).await?
+            } else {
+                let _lock = StoreLock::take(path)?;
+                here(&config, job).await?
+            }
+        }
+        // Jobs are safe to run twice and from anywhere; the delivering node looks for work by itself.
+        Database::Postgres(_) => here(&config, job).await?,
+    };
+    if args.json {
+        say(&json!({ "job": job.as_str(), "report": report }).to_string());
+    } else {
+        let counts = report.as_object().into_iter().flatten().map(|(name, count)| format!("{name} {count}"));
+        say(&format!("{}: {}", job.as_str(), counts.collect::<Vec<_>>().join(", ")));
+    }
+    Ok(())
+}
+
+async fn through(config: &Config, server: &str, job: JobName) -> Result<Value, Failure> {
+    let scopes = BTreeSet::from([Scope::Operator.as_str().to_owned()]);
+    let token = token::mint(config, "watchpost", "operator", &scopes, &[], TOKEN_TTL)?;
+    let client = Client::new(&format!("http://{server}"), &token)?;
+    let answer = client.post(&format!("/jobs/{}", job.as_str()), &Value::Null).await?;
+    Ok(answer.get("report").cloned().unwrap_or_default())
+}
+
+async fn here(config: &Config, job: JobName) -> Result<Value, Failure> {
+    let location = location_of(&config.database);
+    let pending = Store::pending_migrations(&location).await?;
+    if !pending.is_empty() {
+        return Err("the store lacks migrations: run `watchpost migrate` first".into());
+    }
+    let store = Store::open(&location, Tasks::current(), Box::new(|_, _| {})).await?;
+    let master = master_key::load_or_make(config, &SystemEntropy)?;
+    let app = App {
+        store: store.clone(),
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(SystemEntropy),
+        bells: Bells::default(),
+        keys: Arc::new(Keys::new(master.as_bytes(), config.jwt_secret.as_ref().map(Secret::reveal))),
+        policy: EgressPolicy::new(EgressRules::default()),
+        settings: Arc::new(Settings {
+            lifetimes: Lifetimes { default: config.ttl.default, max: config.ttl.max },
+            api_url: url::Url::parse("http://localhost")?,
+            header_prefix: config.header_prefix.clone(),
+            auth_off: false,
+        }),
+    };
+    let report = Jobs::new(app, None).run_once(job).await?;
+    store.close().await;
+    Ok(json!(report))
+}

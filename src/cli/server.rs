@@ -1,0 +1,231 @@
+//! The server put together: the one place that knows every layer. `serve` and `dev` run it, tests start it with
+//! clocks of their own.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{App as ActixApp, HttpServer, dev::ServerHandle, web::ServiceConfig};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use super::master_key;
+use crate::{
+    app::{self, App},
+    clock::SharedClock,
+    config::{Auth, Config, Database},
+    domain::{backoff::Schedule, expiry::Lifetimes},
+    engine::{self, Engine},
+    entropy::SharedEntropy,
+    jobs::{JobName, Jobs, scheduler::Pulse},
+    outbound::{EgressPolicy, EgressRules, Sender, SenderConfig},
+    runtime::Tasks,
+    signing::Keys,
+    store::{Location, Store, StoreLock},
+    wake::Bells,
+    web::{self, Web},
+};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long open requests may take once the listener is closed.
+const WEB_STOP_SECONDS: u64 = 3;
+const WEB_WORKERS: usize = 2;
+const WEB_CONNECTIONS_MAX: usize = 10_000;
+const WEB_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const WEB_KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// Routes that only this process has, such as `dev`'s bin.
+pub type Extra = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
+
+/// What a server is started with.
+pub struct Parts {
+    pub config: Config,
+    pub clock: SharedClock,
+    pub entropy: SharedEntropy,
+    /// Bound already, so that its port is known.
+    pub listener: TcpListener,
+    pub extra: Option<Extra>,
+    /// Whether cron rings the jobs; tests ring them by hand.
+    pub pulse: bool,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    pub address: SocketAddr,
+    pub app: App,
+    pub engine: Arc<Engine>,
+    pub jobs: Arc<Jobs>,
+    web: ServerHandleDebug,
+    pulse: Option<Pulse>,
+    /// Held until the process ends or the server is dropped.
+    _lock: StoreLock,
+}
+
+struct ServerHandleDebug(ServerHandle);
+
+impl std::fmt::Debug for ServerHandleDebug {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerHandle")
+    }
+}
+
+impl Server {
+    /// Locks the store, migrates it, starts the engine and listens.
+    pub async fn start(parts: Parts) -> Result<Self, BoxError> {
+        let Parts { config, clock, entropy, listener, extra, pulse } = parts;
+        let address = listener.local_addr()?;
+        let location = location_of(&config.database);
+        let (mut lock, node) = take_lock(&config)?;
+        let tasks = Tasks::current();
+        Store::migrate(&location).await?;
+        let bells = Bells::default();
+        let ring = bells.clone();
+        let store = Store::open(
+            &location,
+            tasks.clone(),
+            Box::new(move |resource, head| ring.appended(resource, head)),
+        )
+        .await?;
+        let master = master_key::load_or_make(&config, entropy.as_ref())?;
+        let keys = Arc::new(Keys::new(
+            master.as_bytes(),
+            config.jwt_secret.as_ref().map(crate::config::Secret::reveal),
+        ));
+        let policy = policy_of(&config);
+        let public_url = match &config.public_url {
+            Some(url) => url.clone(),
+            None => Url::parse(&format!("http://{address}"))?,
+        };
+        let app = App {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            bells: bells.clone(),
+            keys: Arc::clone(&keys),
+            policy: policy.clone(),
+            settings: Arc::new(app::Settings {
+                lifetimes: Lifetimes { default: config.ttl.default, max: config.ttl.max },
+                api_url: config.api_url.clone().unwrap_or(public_url),
+                header_prefix: config.header_prefix.clone(),
+                auth_off: config.auth == Auth::Off,
+            }),
+        };
+        let sender = Sender::new(SenderConfig {
+            policy: policy.clone(),
+            attempt_timeout: config.attempt_timeout,
+            connect_timeout: CONNECT_TIMEOUT,
+            user_agent: config.user_agent.clone(),
+            ca_file: config.egress.ca_file.clone(),
+            host_window: usize::try_from(config.host_window).unwrap_or(usize::MAX),
+        })?;
+        let schedule = Schedule::new(config.retry.schedule.clone()).ok_or("RETRY_SCHEDULE is empty")?;
+        let settings = engine::Settings {
+            schedule: Arc::new(schedule),
+            attempt_timeout: config.attempt_timeout,
+            host_window: config.host_window,
+            header_prefix: config.header_prefix.clone(),
+        };
+        let engine =
+            Engine::start(store, clock, entropy, sender, policy, keys, settings, bells, node, &tasks)?;
+        let engine = Arc::new(engine);
+        let jobs = Arc::new(Jobs::new(app.clone(), Some(Arc::clone(&engine))));
+        let web =
+            Web { app: app.clone(), jobs: Arc::clone(&jobs), native_prefix: config.native_prefix.clone() };
+        let server = listen(listener, web, extra)?;
+        let handle = ServerHandleDebug(server.handle());
+        tasks.spawn("web", server);
+        if matches!(config.database, Database::Sqlite(_)) {
+            lock.write_address(&format!("{address}{}", config.native_prefix))?;
+        }
+        let pulse = if pulse {
+            let rings = [
+                (JobName::Expiry, config.cron.expiry.as_str()),
+                (JobName::Retry, config.cron.retry.as_str()),
+            ];
+            Some(Pulse::start(&jobs, &rings).await?)
+        } else {
+            None
+        };
+        Ok(Self { address, app, engine, jobs, web: handle, pulse, _lock: lock })
+    }
+
+    /// Closes the listener, lets what is under way end, and makes it durable: at most 20 seconds.
+    pub async fn stop(self) {
+        if let Some(pulse) = self.pulse {
+            pulse.stop().await;
+        }
+        tokio::join!(self.web.0.stop(true), self.engine.stop());
+        self.app.store.close().await;
+    }
+}
+
+/// Binds the address, so that a port of 0 becomes a real one.
+pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn listen(listener: TcpListener, web: Web, extra: Option<Extra>) -> std::io::Result<actix_web::dev::Server> {
+    let server = HttpServer::new(move || {
+        let (web, extra) = (web.clone(), extra.clone());
+        ActixApp::new().configure(move |config| {
+            if let Some(extra) = &extra {
+                extra(config);
+            }
+            web::routes(config, &web);
+        })
+    });
+    let server = server
+        .workers(WEB_WORKERS)
+        .max_connections(WEB_CONNECTIONS_MAX)
+        .client_request_timeout(WEB_HEAD_TIMEOUT)
+        .keep_alive(WEB_KEEP_ALIVE)
+        .shutdown_timeout(WEB_STOP_SECONDS)
+        .disable_signals();
+    Ok(server.listen(listener)?.run())
+}
+
+pub fn location_of(database: &Database) -> Location {
+    match database {
+        Database::Sqlite(path) => Location::Sqlite(path.clone()),
+        Database::Postgres(url) => Location::Postgres(url.clone()),
+    }
+}
+
+/// The embedded store has one user; a shared one has nodes with identities.
+fn take_lock(config: &Config) -> Result<(StoreLock, String), BoxError> {
+    match &config.database {
+        Database::Sqlite(path) => {
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                std::fs::create_dir_all(folder)?;
+            }
+            Ok((StoreLock::take(path)?, "embedded".to_owned()))
+        }
+        Database::Postgres(url) => {
+            let key = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(url.as_bytes()));
+            Ok(StoreLock::take_identity(&config.state_dir, &key)?)
+        }
+    }
+}
+
+fn policy_of(config: &Config) -> EgressPolicy {
+    EgressPolicy::new(EgressRules {
+        allow: config.egress.allow.clone(),
+        http: config.egress.http,
+        ports: config.egress.ports.clone(),
+        ip_literals: config.egress.ip_literals,
+    })
+}

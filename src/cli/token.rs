@@ -1,0 +1,88 @@
+//! `watchpost token mint`: prints an API token. Needs the key alone, so it works beside a running server.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::json;
+
+use super::{Failure, Outcome, load, master_key, say};
+use crate::{
+    app::Scope,
+    clock::{Clock, SystemClock},
+    config::{Config, Secret, SettingsArgs},
+    domain::duration::parse_duration,
+    signing::{Keys, LIFETIME_MAX},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The project: one API of one team
+    #[arg(long)]
+    project: String,
+    /// The subject: the owner of the channels that are opened with the token
+    #[arg(long)]
+    subject: String,
+    /// What the token may do, separated by spaces: channels, events, admin
+    #[arg(long, default_value = "channels events")]
+    scope: String,
+    /// A pattern of resources that may be watched, such as `calendar/v3/calendars/{subject}/**`; may be repeated;
+    /// without one the whole project
+    #[arg(long = "resources", value_name = "PATTERN")]
+    resources: Vec<String>,
+    /// How long the token lives
+    #[arg(long, default_value = "1h", value_parser = parse_duration)]
+    ttl: Duration,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let scopes = read_scopes(&args.scope)?;
+    if args.ttl.is_zero() || args.ttl > LIFETIME_MAX {
+        return Err(Failure::Usage("--ttl must lie between 1 second and 400 days".to_owned()));
+    }
+    if args.project.trim().is_empty() || args.subject.trim().is_empty() {
+        return Err(Failure::Usage("--project and --subject must not be empty".to_owned()));
+    }
+    let config = load(&args.settings)?;
+    let token = mint(&config, &args.project, &args.subject, &scopes, &args.resources, args.ttl)?;
+    if args.json {
+        let scope = scopes.into_iter().collect::<Vec<_>>().join(" ");
+        let shown =
+            json!({ "token": token, "project": args.project, "subject": args.subject, "scope": scope });
+        say(&shown.to_string());
+    } else {
+        say(&token);
+    }
+    Ok(())
+}
+
+/// Mints with the store's own key.
+pub fn mint(
+    config: &Config,
+    project: &str,
+    subject: &str,
+    scopes: &BTreeSet<String>,
+    resources: &[String],
+    ttl: Duration,
+) -> Result<String, Failure> {
+    let master = master_key::load(config)?;
+    let keys = Keys::new(master.as_bytes(), config.jwt_secret.as_ref().map(Secret::reveal));
+    Ok(keys.jwt.mint(project, subject, scopes, resources, ttl, SystemClock::new().now())?)
+}
+
+fn read_scopes(text: &str) -> Result<BTreeSet<String>, Failure> {
+    let known = [Scope::Channels, Scope::Events, Scope::Admin].map(Scope::as_str);
+    let scopes: BTreeSet<String> =
+        text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    match scopes.iter().find(|scope| !known.contains(&scope.as_str())) {
+        Some(unknown) => Err(Failure::Usage(format!(
+            "--scope: there is no scope {unknown}; known are {}",
+            known.join(", ")
+        ))),
+        None if scopes.is_empty() => Err(Failure::Usage("--scope must not be empty".to_owned())),
+        None => Ok(scopes),
+    }
+}
