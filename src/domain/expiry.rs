@@ -59,28 +59,32 @@ impl Lifetimes {
     }
 }
 
-/// A whole number as clients write it: `3600`, `"3600"` without its quotes, or an integral float such as
-/// `1767225600123.0`, which `googleapiclient.channel` always sends.
+/// Integers up to here are exact in an `f64`.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// A whole number as clients write it: `3600`, `"3600"` without its quotes, or an integral float such as `3600.0`.
 pub fn parse_whole_number(text: &str) -> Result<i64, Invalid> {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let number = parse_number(text).ok_or(Invalid::Type("a whole number"))?;
+    if number.fract() == 0.0 { Ok(truncated(number)) } else { Err(Invalid::Type("a whole number")) }
+}
+
+/// A moment in milliseconds. `googleapiclient.channel` always sends a float, and one with a fraction when its
+/// caller's time had microseconds, so a fraction of a millisecond is dropped instead of refused.
+pub fn parse_millis(text: &str) -> Result<i64, Invalid> {
+    parse_number(text).map(truncated).ok_or(Invalid::Type("a number of milliseconds"))
+}
+
+/// A finite decimal number that an `f64` holds without losing its integral part; `NaN`, `inf` and hex are none.
+fn parse_number(text: &str) -> Option<f64> {
     let text = text.trim();
-    if let Ok(number) = text.parse() {
-        return Ok(number);
-    }
     let looks_numeric =
         text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
-    match text.parse::<f64>() {
-        Ok(number) if looks_numeric && number.fract() == 0.0 && number.abs() <= EXACT =>
-        {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::as_conversions,
-                reason = "integral and within 2^53"
-            )]
-            Ok(number as i64)
-        }
-        _ => Err(Invalid::Type("a whole number")),
-    }
+    text.parse::<f64>().ok().filter(|number| looks_numeric && number.abs() <= EXACT)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::as_conversions, reason = "finite and within 2^53")]
+fn truncated(number: f64) -> i64 {
+    number.trunc() as i64
 }
 
 #[cfg(test)]
@@ -109,6 +113,12 @@ mod tests {
         ] {
             assert_eq!(parse_whole_number(text), Ok(number), "{text}");
         }
+        assert_eq!(
+            parse_millis("1767225600123.75"),
+            Ok(1_767_225_600_123),
+            "a Python datetime with microseconds"
+        );
+        assert!(parse_millis("soon").is_err() && parse_millis("1e300").is_err());
         for junk in ["", "1.5", "NaN", "inf", "1e308", "0x10", "1_000", "soon", "99999999999999999999"] {
             assert!(parse_whole_number(junk).is_err(), "{junk}");
         }
@@ -123,7 +133,7 @@ mod tests {
             Ok(floor + 30 * 86_400_000),
             "clamped"
         );
-        assert_eq!(resolve(None, Some(i64::MAX)), Ok(floor + 30 * 86_400_000), "clamped");
+        assert_eq!(resolve(None, Some(9_007_199_254_740_992)), Ok(floor + 30 * 86_400_000), "clamped");
         assert_eq!(resolve(Some(NOW.as_millis() + 7_200_000), Some(3_600)), Ok(floor + 3_600_000));
         assert_eq!(resolve(Some(NOW.as_millis() + 1_800_000), Some(3_600)), Ok(floor + 1_800_000));
         assert_eq!(resolve(None, Some(1)), Ok(floor + 1_000));

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::{
     clock::SharedClock,
     domain::{
-        expiry::parse_whole_number,
+        expiry::{parse_millis, parse_whole_number},
         invalid::{FieldError, Invalid},
     },
 };
@@ -136,11 +136,24 @@ impl<'b> Object<'b> {
 
     /// A whole number, as a number or as its text.
     pub fn take_whole_number(&mut self, name: &str) -> Result<Option<i64>, FieldError> {
+        self.take_number(name, parse_whole_number)
+    }
+
+    /// A moment in Unix milliseconds, as a number or as its text.
+    pub fn take_millis(&mut self, name: &str) -> Result<Option<i64>, FieldError> {
+        self.take_number(name, parse_millis)
+    }
+
+    fn take_number(
+        &mut self,
+        name: &str,
+        parse: fn(&str) -> Result<i64, Invalid>,
+    ) -> Result<Option<i64>, FieldError> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let text = value.get();
         let number = match serde_json::from_str::<String>(text) {
-            Ok(quoted) => parse_whole_number(&quoted),
-            Err(_) => parse_whole_number(text),
+            Ok(quoted) => parse(&quoted),
+            Err(_) => parse(text),
         };
         number.map(Some).map_err(|problem| self.error(name, problem))
     }

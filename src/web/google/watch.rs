@@ -46,7 +46,7 @@ fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<Op
     }
     let address = channel.take_required_string("address")?;
     let token = channel.take_string("token")?;
-    let at = channel.take_whole_number("expiration")?.map(Timestamp::from_millis);
+    let at = channel.take_millis("expiration")?.map(Timestamp::from_millis);
     let payload = channel.take_bool("payload")?;
     let mut expiry = Asked { at, ttl_seconds: None };
     let mut catch_up = None;
