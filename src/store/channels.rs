@@ -170,6 +170,32 @@ macro_rules! views {
 }
 pub(super) use views;
 
+// The states are literals: a bound value cannot prove that a partial index holds every row in question.
+macro_rules! expiring_query {
+    ($now:expr, $limit:expr) => {
+        channels::table
+            .filter(diesel::dsl::sql::<diesel::sql_types::Bool>(
+                "channels.state in ('active', 'paused', 'suspended')",
+            ))
+            .filter(channels::expires_at_ms.le($now))
+            .order(channels::expires_at_ms)
+            .limit($limit)
+    };
+}
+pub(super) use expiring_query;
+
+macro_rules! grace_query {
+    ($expired_by:expr, $limit:expr) => {
+        channels::table
+            .filter(diesel::dsl::sql::<diesel::sql_types::Bool>("channels.state = 'expired'"))
+            .filter(channels::end_seq.is_null())
+            .filter(channels::expires_at_ms.le($expired_by))
+            .order(channels::expires_at_ms)
+            .limit($limit)
+    };
+}
+pub(super) use grace_query;
+
 pub(super) fn view((channel, cursor, path, resource_id, head, fanned): ViewRow) -> StoreResult<ChannelView> {
     let channel = channel.into_channel(path, resource_id)?;
     let mut cursor = Cursor::from(cursor);
@@ -345,7 +371,8 @@ async fn find(
     row.map(view).transpose()
 }
 
-/// Locks the channel's row and reads what decides about a change: its resource, state, end and expiration.
+/// Locks the channel's row (against changes, not against references: a checkpoint's attempts refer to it while
+/// this command may wait for the checkpoint's cursors) and reads what decides about a change: its resource, state, end and expiration.
 async fn lock(connection: &mut Connection, key: ChannelKey) -> StoreResult<Option<Locked>> {
     let row = channels::table.find(key.0).select((
         channels::resource,
@@ -355,7 +382,7 @@ async fn lock(connection: &mut Connection, key: ChannelKey) -> StoreResult<Optio
     ));
     let found: Option<(i64, String, Option<i64>, i64)> = match connection {
         Connection::Sqlite(c) => row.first(&mut **c).await.optional(),
-        Connection::Postgres(c) => row.for_update().first(&mut **c).await.optional(),
+        Connection::Postgres(c) => row.for_no_key_update().first(&mut **c).await.optional(),
     }?;
     let Some((resource, state, end_seq, expires_at)) = found else { return Ok(None) };
     let state = ChannelState::parse(&state).ok_or(StoreError::Unreadable("state"))?;
@@ -436,7 +463,7 @@ async fn apply(
     if locked.state == ChannelState::Expired {
         on!(connection, c => {
             diesel::update(cursors::table.find(key.0))
-                .set(cursors::due_at_ms.eq(Some(now.as_millis())))
+                .set((cursors::due_at_ms.eq(Some(now.as_millis())), cursors::moved.eq(cursors::moved + 1)))
                 .execute(c)
                 .await
         })?;
@@ -478,11 +505,7 @@ async fn end(
 
 async fn expire(connection: &mut Connection, now: Timestamp) -> StoreResult<Vec<ChannelKey>> {
     let due: Vec<(i64, i64)> = on!(connection, c => {
-        channels::table
-            .filter(channels::state.eq_any(["active", "paused", "suspended"]))
-            .filter(channels::expires_at_ms.le(now.as_millis()))
-            .order(channels::expires_at_ms)
-            .limit(EXPIRY_BATCH)
+        expiring_query!(now.as_millis(), EXPIRY_BATCH)
             .select((channels::id, channels::resource))
             .load(c)
             .await
@@ -516,12 +539,7 @@ async fn expire(connection: &mut Connection, now: Timestamp) -> StoreResult<Vec<
 
 async fn close_expired(connection: &mut Connection, expired_by: Timestamp) -> StoreResult<usize> {
     let due: Vec<(i64, i64)> = on!(connection, c => {
-        channels::table
-            .filter(channels::state.eq(ChannelState::Expired.as_str()))
-            .filter(channels::end_seq.is_null())
-            .filter(channels::expires_at_ms.le(expired_by.as_millis()))
-            .order(channels::expires_at_ms)
-            .limit(EXPIRY_BATCH)
+        grace_query!(expired_by.as_millis(), EXPIRY_BATCH)
             .select((channels::resource, channels::id))
             .load(c)
             .await
@@ -547,16 +565,18 @@ async fn close_expired(connection: &mut Connection, expired_by: Timestamp) -> St
 }
 
 /// Makes the cursor stand where it is: behind, with nothing to wake it, before `fanned` can carry it further.
+/// `moved` rises, so that no checkpoint made before makes it level again.
 async fn freeze(connection: &mut Connection, key: ChannelKey, resource: ResourceKey) -> StoreResult<()> {
-    let fanned: Option<i64> = on!(connection, c => {
-        work::table.find(resource.0).select(work::fanned_seq).first(c).await.optional()
+    // One statement: between two a publish could raise the head, and its event would count as had.
+    let (head, fanned): (i64, Option<i64>) = on!(connection, c => {
+        schema::resources::table
+            .left_join(work::table)
+            .filter(schema::resources::id.eq(resource.0))
+            .select((schema::resources::head_seq, work::fanned_seq.nullable()))
+            .first(c)
+            .await
     })?;
-    let fanned = match fanned {
-        Some(fanned) => fanned,
-        None => on!(connection, c => {
-            schema::resources::table.find(resource.0).select(schema::resources::head_seq).first(c).await
-        })?,
-    };
+    let fanned = fanned.unwrap_or(head);
     on!(connection, c => {
         diesel::update(cursors::table.find(key.0).filter(cursors::behind.eq(false)).filter(cursors::seq.lt(fanned)))
             .set(cursors::seq.eq(fanned))
@@ -565,7 +585,11 @@ async fn freeze(connection: &mut Connection, key: ChannelKey, resource: Resource
     })?;
     on!(connection, c => {
         diesel::update(cursors::table.find(key.0))
-            .set((cursors::behind.eq(true), cursors::due_at_ms.eq(None::<i64>)))
+            .set((
+                cursors::behind.eq(true),
+                cursors::due_at_ms.eq(None::<i64>),
+                cursors::moved.eq(cursors::moved + 1),
+            ))
             .execute(c)
             .await
     })?;
@@ -577,7 +601,10 @@ async fn announce(connection: &mut Connection, key: ChannelKey) -> StoreResult<(
     if let Connection::Postgres(c) = connection {
         diesel::insert_into(schema::changed_channels::table)
             .values(schema::changed_channels::channel.eq(key.0))
-            .on_conflict_do_nothing()
+            // A word that lies there may be taken before this change commits: updating it makes the taker wait.
+            .on_conflict(schema::changed_channels::channel)
+            .do_update()
+            .set(schema::changed_channels::channel.eq(key.0))
             .execute(&mut **c)
             .await?;
     }

@@ -17,13 +17,25 @@ pub enum StoreError {
     #[error("the store is closed")]
     Closed,
     #[error("the database refused a statement")]
-    Database(#[from] DieselError),
+    Database(#[source] DieselError),
     /// A stored value that no version of this program writes.
     #[error("the stored {0} cannot be read")]
     Unreadable(&'static str),
 }
 
 pub type StoreResult<T> = Result<T, StoreError>;
+
+impl From<DieselError> for StoreError {
+    fn from(error: DieselError) -> Self {
+        if is_lock_timeout(&error) { Self::Unavailable(error.into()) } else { Self::Database(error) }
+    }
+}
+
+/// Somebody else kept a row locked for too long (55P03): the statement itself is sound.
+fn is_lock_timeout(error: &DieselError) -> bool {
+    matches!(error, DieselError::DatabaseError(DatabaseErrorKind::Unknown, info)
+        if info.message().contains("due to lock timeout"))
+}
 
 /// How to go on after a failed transaction on PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

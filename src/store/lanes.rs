@@ -45,15 +45,7 @@ impl Store {
         self.read(move |connection| {
             Box::pin(async move {
                 let rows = on!(connection, c => {
-                    views!()
-                        .filter(cursors::resource.eq(resource.0))
-                        .filter(cursors::behind.eq(false))
-                        .filter(cursors::channel.gt(after.0))
-                        .filter(channels::state.eq(ChannelState::Active.as_str()))
-                        .order(cursors::channel)
-                        .limit(limit)
-                        .load(c)
-                        .await
+                    level_query!(resource.0, after.0, limit).load(c).await
                 })?;
                 rows.into_iter().map(|row| view(row).map(Into::into)).collect()
             })
@@ -99,9 +91,16 @@ impl Store {
         self.write(move |connection| {
             Box::pin(async move {
                 let Connection::Postgres(c) = connection else { return Ok(Vec::new()) };
-                let keys: Vec<i64> = diesel::delete(schema::changed_channels::table)
-                    .returning(schema::changed_channels::channel)
-                    .get_results(&mut **c)
+                // Locked in order, as those who leave word for several channels lock them.
+                let keys: Vec<i64> = schema::changed_channels::table
+                    .select(schema::changed_channels::channel)
+                    .order(schema::changed_channels::channel)
+                    .for_update()
+                    .load(&mut **c)
+                    .await?;
+                diesel::delete(schema::changed_channels::table)
+                    .filter(schema::changed_channels::channel.eq_any(&keys))
+                    .execute(&mut **c)
                     .await?;
                 Ok(keys.into_iter().map(ChannelKey).collect())
             })
@@ -128,10 +127,25 @@ impl Store {
     }
 }
 
+macro_rules! level_query {
+    ($resource:expr, $after:expr, $limit:expr) => {
+        views!()
+            .filter(cursors::resource.eq($resource))
+            .filter(diesel::dsl::not(cursors::behind))
+            .filter(cursors::channel.gt($after))
+            .filter(channels::state.eq(ChannelState::Active.as_str()))
+            .order(cursors::channel)
+            .limit($limit)
+    };
+}
+use level_query;
+
 macro_rules! due_query {
     ($now:expr, $due:expr, $channel:expr, $limit:expr) => {
         cursors::table
             .filter(cursors::due_at_ms.le($now))
+            // Implied by the next one, but this one an index can begin at.
+            .filter(cursors::due_at_ms.ge($due))
             .filter(
                 cursors::due_at_ms
                     .gt($due)
@@ -148,16 +162,15 @@ macro_rules! sweep_statements {
     ($backend:ty) => {{
         let due = due_query!(1_i64, 0_i64, 0_i64, 1_i64);
         let busy = super::work::busy_query!(0_i64, 1_i64);
-        let expiring = channels::table
-            .filter(channels::state.eq_any(["active", "paused", "suspended"]))
-            .filter(channels::expires_at_ms.le(1_i64))
-            .order(channels::expires_at_ms)
-            .limit(1)
-            .select(channels::id);
+        let level = level_query!(1_i64, 0_i64, 1_i64);
+        let expiring = super::channels::expiring_query!(1_i64, 1_i64).select(channels::id);
+        let grace = super::channels::grace_query!(1_i64, 1_i64).select(channels::id);
         [
             ("due", diesel::debug_query::<$backend, _>(&due).to_string()),
             ("busy", diesel::debug_query::<$backend, _>(&busy).to_string()),
+            ("level", diesel::debug_query::<$backend, _>(&level).to_string()),
             ("expiring", diesel::debug_query::<$backend, _>(&expiring).to_string()),
+            ("grace", diesel::debug_query::<$backend, _>(&grace).to_string()),
         ]
     }};
 }

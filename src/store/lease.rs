@@ -62,7 +62,7 @@ impl Store {
     pub async fn release_lease(&self, node: String, lease: Lease) -> StoreResult<()> {
         self.lease_statement(
             "update lease
-             set until = '-infinity'
+             set owner = '', until = '-infinity'
              where id = 1 and owner = $1 and epoch = $3 and $2 >= 0
              returning epoch",
             node,

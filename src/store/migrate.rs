@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use diesel::{Connection as _, SqliteConnection, migration::MigrationSource};
+use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection, migration::MigrationSource};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -26,7 +26,10 @@ impl Store {
                 run(&mut sqlite(path)?, SQLITE)
             }
             Location::Postgres(url) => {
-                let alone = format!("select pg_advisory_lock({ADVISORY_LOCK})");
+                // However long the other node's migrations take.
+                let alone = format!(
+                    "set lock_timeout = 0; select pg_advisory_lock({ADVISORY_LOCK}); set lock_timeout = '10s'"
+                );
                 run(&mut postgres(url, &alone)?, POSTGRES)
             }
         })
@@ -39,13 +42,24 @@ impl Store {
         blocking(move || match &location {
             Location::Sqlite(path) => {
                 if !path.exists() {
-                    let all = MigrationSource::<diesel::sqlite::Sqlite>::migrations(&SQLITE)
-                        .map_err(StoreError::Unavailable)?;
-                    return Ok(all.iter().map(|migration| migration.name().to_string()).collect());
+                    return all::<diesel::sqlite::Sqlite>(&SQLITE);
                 }
-                pending(&mut sqlite(path)?, SQLITE)
+                let mut connection = sqlite(path)?;
+                let begun: Found = diesel::sql_query(
+                    "select count(*) > 0 as found from sqlite_master where name = '__diesel_schema_migrations'",
+                )
+                .get_result(&mut connection)?;
+                if begun.found { pending(&mut connection, SQLITE) } else { all::<diesel::sqlite::Sqlite>(&SQLITE) }
             }
-            Location::Postgres(url) => pending(&mut postgres(url, "")?, POSTGRES),
+            Location::Postgres(url) => {
+                let begun = Handle::current().block_on(async {
+                    let mut connection = dialect::postgres::connect(url.clone()).await.map_err(super::unavailable)?;
+                    let begun =
+                        diesel::sql_query("select to_regclass('__diesel_schema_migrations') is not null as found");
+                    Ok::<Found, StoreError>(diesel_async::RunQueryDsl::get_result(begun, &mut connection).await?)
+                })?;
+                if begun.found { pending(&mut postgres(url, "")?, POSTGRES) } else { all::<diesel::pg::Pg>(&POSTGRES) }
+            }
         })
         .await
     }
@@ -69,7 +83,11 @@ fn make_private(path: &Path) -> StoreResult<()> {
 
 fn sqlite(path: &Path) -> StoreResult<SqliteConnection> {
     let mut connection = SqliteConnection::establish(&path.to_string_lossy()).map_err(super::unavailable)?;
-    diesel::connection::SimpleConnection::batch_execute(&mut connection, "pragma busy_timeout = 5000;")?;
+    // How a file shrinks again is settled when it is made.
+    diesel::connection::SimpleConnection::batch_execute(
+        &mut connection,
+        "pragma busy_timeout = 5000; pragma auto_vacuum = incremental;",
+    )?;
     Ok(connection)
 }
 
@@ -89,8 +107,9 @@ where
     C: MigrationHarness<DB>,
     EmbeddedMigrations: MigrationSource<DB>,
 {
-    let ran = connection.run_pending_migrations(migrations).map_err(StoreError::Unavailable)?;
-    Ok(ran.iter().map(ToString::to_string).collect())
+    let pending = connection.pending_migrations(migrations).map_err(StoreError::Unavailable)?;
+    connection.run_migrations(&pending).map_err(StoreError::Unavailable)?;
+    Ok(pending.iter().map(|migration| migration.name().to_string()).collect())
 }
 
 fn pending<C, DB>(connection: &mut C, migrations: EmbeddedMigrations) -> StoreResult<Vec<String>>
@@ -101,4 +120,20 @@ where
 {
     let pending = connection.pending_migrations(migrations).map_err(StoreError::Unavailable)?;
     Ok(pending.iter().map(|migration| migration.name().to_string()).collect())
+}
+
+fn all<DB: diesel::backend::Backend>(migrations: &EmbeddedMigrations) -> StoreResult<Vec<String>>
+where
+    EmbeddedMigrations: MigrationSource<DB>,
+{
+    let all = MigrationSource::<DB>::migrations(migrations).map_err(StoreError::Unavailable)?;
+    let mut names: Vec<String> = all.iter().map(|migration| migration.name().to_string()).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+#[derive(diesel::QueryableByName)]
+struct Found {
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    found: bool,
 }

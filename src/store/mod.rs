@@ -105,13 +105,10 @@ impl Store {
                 let path = path.to_string_lossy().into_owned();
                 let writer = connection::sqlite_pool(&path, SqliteAccess::Write)?;
                 let mut writing = Connection::Sqlite(writer.get().await.map_err(unavailable)?);
-                let version = writer::check_version(&mut writing).await?;
+                let description = writer::check_durability(&mut writing).await?;
                 tasks.spawn("store writer", writer::run_sqlite(writing, queue, path.clone(), announce));
                 let readers = connection::sqlite_pool(&path, SqliteAccess::Read)?;
-                (
-                    Backend::Sqlite { writer: jobs, readers },
-                    format!("SQLite {version}, WAL, synchronous = FULL"),
-                )
+                (Backend::Sqlite { writer: jobs, readers }, description)
             }
             Location::Postgres(url) => {
                 let pool = connection::postgres_pool(url)?;
@@ -198,7 +195,15 @@ impl Store {
                     Connection::Postgres(pool.get().await.map_err(unavailable)?)
                 }
             };
-            query(&mut connection).await
+            match query(&mut connection).await {
+                Err(StoreError::Database(error))
+                    if connection.is_postgres() && recovery_of(&error) == Recovery::Reconnect =>
+                {
+                    discard(connection);
+                    Err(StoreError::Unavailable(error.into()))
+                }
+                outcome => outcome,
+            }
         });
         reading.await.map_err(|_| StoreError::Closed)?
     }

@@ -12,7 +12,7 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    checkpoint::{Checkpoint, Checkpointed},
+    checkpoint::{Checkpoint, Checkpointed, OUTCOMES_MAX},
     connection::{Connection, PgPool},
     dialect,
     error::{Recovery, StoreError, StoreResult, is_fatal_for_sqlite, recovery_of},
@@ -22,8 +22,13 @@ use super::{
 
 /// The oldest SQLite without the WAL-reset bug, which loses committed writes.
 const SQLITE_MIN: (u32, u32, u32) = (3, 51, 3);
-/// Past this size the writer makes readers start over, so that the WAL can be reused from its beginning.
-const WAL_RESTART_BYTES: u64 = 16 * 1_024 * 1_024;
+/// `synchronous = full`, as SQLite tells it.
+const SYNCHRONOUS_FULL: i64 = 2;
+/// Past this size the writer empties the WAL; when readers are in the way, again after as much more.
+const WAL_TRUNCATE_BYTES: u64 = 16 * 1_024 * 1_024;
+/// Emptying waits for readers no longer than this: every write waits with it.
+const WAL_TRUNCATE: &str =
+    "pragma busy_timeout = 100; pragma wal_checkpoint(truncate); pragma busy_timeout = 5000;";
 
 pub(super) type Command =
     Box<dyn for<'c> FnOnce(&'c mut Connection) -> Pin<Box<dyn Future<Output = ()> + Send + 'c>> + Send>;
@@ -46,6 +51,7 @@ struct Cycle {
     commands: Vec<Command>,
     close: Option<oneshot::Sender<()>>,
     events: usize,
+    outcomes: usize,
 }
 
 impl Cycle {
@@ -57,6 +63,7 @@ impl Cycle {
             cycle.take(job);
             let full = cycle.publishes.len() >= BATCH_PUBLISHES_MAX
                 || cycle.events >= BATCH_EVENTS_MAX
+                || cycle.outcomes >= OUTCOMES_MAX
                 || cycle.commands.len() >= BATCH_PUBLISHES_MAX;
             next = if full || cycle.close.is_some() { None } else { queue.try_recv().ok() };
         }
@@ -71,6 +78,7 @@ impl Cycle {
                 self.publish_answers.push(answer);
             }
             Job::Checkpoint(checkpoint, answer) => {
+                self.outcomes += checkpoint.cursors.len().max(checkpoint.attempts.len());
                 self.checkpoints.push(checkpoint);
                 self.checkpoint_answers.push(answer);
             }
@@ -88,15 +96,18 @@ pub(super) async fn run_sqlite(
     announce: impl Fn(&[PlacedEvent]),
 ) {
     let wal = format!("{path}-wal");
+    let wal_bytes = || std::fs::metadata(&wal).map_or(0, |wal| wal.len());
+    let mut truncate_at = WAL_TRUNCATE_BYTES;
     while let Some(mut cycle) = Cycle::gather(&mut queue).await {
         write_batch(&mut connection, &mut cycle, &announce).await;
         for command in cycle.commands.drain(..) {
             command(&mut connection).await;
         }
-        if std::fs::metadata(&wal).is_ok_and(|wal| wal.len() > WAL_RESTART_BYTES)
-            && let Err(error) = connection.batch("pragma wal_checkpoint(restart)").await
-        {
-            tracing::warn!(error = %error, "the WAL could not be restarted");
+        if wal_bytes() > truncate_at {
+            if let Err(error) = connection.batch(WAL_TRUNCATE).await {
+                tracing::warn!(error = %error, "the WAL could not be emptied");
+            }
+            truncate_at = wal_bytes() + WAL_TRUNCATE_BYTES;
         }
         if let Some(closed) = cycle.close {
             queue.close();
@@ -191,21 +202,34 @@ pub(super) fn die_if_fatal(error: &DieselError) {
     }
 }
 
-/// Refuses a SQLite that may lose committed writes.
-pub(super) async fn check_version(connection: &mut Connection) -> StoreResult<String> {
+/// Refuses a SQLite that may lose committed writes, and says what durability rests on as it was read back: a
+/// file system without shared memory, say, keeps the old journal without a word.
+pub(super) async fn check_durability(connection: &mut Connection) -> StoreResult<String> {
     #[derive(diesel::QueryableByName)]
-    struct Version {
+    struct Found {
         #[diesel(sql_type = diesel::sql_types::Text)]
         version: String,
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        journal: String,
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        synchronous: i64,
     }
     let Connection::Sqlite(c) = connection else { return Err(StoreError::Closed) };
-    let found: Version = diesel::sql_query("select sqlite_version() as version").get_result(&mut **c).await?;
-    let mut parts = found.version.split('.').map(|part| part.parse().unwrap_or(0));
-    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if version < SQLITE_MIN {
-        return Err(StoreError::Unavailable(format!("SQLite {} is older than 3.51.3", found.version).into()));
+    let Found { version, journal, synchronous } = diesel::sql_query(
+        "select sqlite_version() as version, journal_mode as journal, synchronous
+         from pragma_journal_mode, pragma_synchronous",
+    )
+    .get_result(&mut **c)
+    .await?;
+    let refused = |text: String| Err(StoreError::Unavailable(text.into()));
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    if (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < SQLITE_MIN {
+        return refused(format!("SQLite {version} is older than 3.51.3"));
     }
-    Ok(found.version)
+    if journal != "wal" || synchronous != SYNCHRONOUS_FULL {
+        return refused(format!("SQLite runs with journal_mode = {journal}, synchronous = {synchronous}"));
+    }
+    Ok(format!("SQLite {version}, journal_mode = {journal}, synchronous = full"))
 }
 
 /// Runs PostgreSQL's journal until the store is closed.
@@ -238,6 +262,10 @@ pub(super) async fn run_postgres(
                         appended.outcomes.pop()
                     });
                     if let Some(answer) = answers.next() {
+                        let one = one.map_err(|error| match error {
+                            StoreError::Database(error) => error.into(),
+                            error => error,
+                        });
                         let _ = answer.send(one.and_then(|outcome| outcome.ok_or(StoreError::Closed)));
                     }
                 }
@@ -286,7 +314,7 @@ async fn append(pool: &PgPool, publishes: &[Publish]) -> StoreResult<Appended> {
             Recovery::Reconnect => drop(deadpool::managed::Object::take(c)),
             Recovery::GiveUp => {
                 let _ = c.batch_execute("rollback").await;
-                return Err(error.into());
+                return Err(StoreError::Database(error));
             }
         }
     }

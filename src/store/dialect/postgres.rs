@@ -1,9 +1,12 @@
 //! PostgreSQL: arrays with UNNEST, a fixed lock order, and a commit whose fate is found out when it is unknown.
 //!
 //! Lock order. Appending: idempotency keys (sorted), resources (by id), work. Checkpoints: lease, cursors (by
-//! channel), work. Single-channel commands: resource, channel, cursor.
+//! channel), work. Single-channel commands: resource, channel, cursor, word of the change.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use diesel::{
     ConnectionError, ConnectionResult,
@@ -146,7 +149,7 @@ pub(in crate::store) async fn append(
 /// Takes the keys that nobody has, waiting for whoever is just taking one, and reads the others' answers.
 async fn claim(
     c: &mut AsyncPgConnection,
-    keys: &std::collections::BTreeMap<Key, Fingerprint>,
+    keys: &BTreeMap<Key, Fingerprint>,
 ) -> QueryResult<HashMap<Key, Stored>> {
     #[derive(QueryableByName)]
     struct Row {
@@ -366,7 +369,7 @@ async fn answer_keys(c: &mut AsyncPgConnection, answers: &[FirstAnswer]) -> Quer
 /// Gives back the keys of refused publishes.
 async fn release_unanswered(
     c: &mut AsyncPgConnection,
-    keys: &std::collections::BTreeMap<Key, Fingerprint>,
+    keys: &BTreeMap<Key, Fingerprint>,
     answers: &[FirstAnswer],
     first_answers: &HashMap<Key, Stored>,
 ) -> QueryResult<()> {
@@ -391,12 +394,22 @@ async fn release_unanswered(
 }
 
 /// Whether a batch whose commit got no answer took place. Locking its resource waits for the old transaction
-/// to end one way or the other, so what is read afterwards is the truth.
+/// to end one way or the other, so what is read afterwards is the truth. A resource that the old transaction
+/// makes can be seen by nobody yet: there, claiming its key waits.
 pub(in crate::store) async fn is_committed(
     c: &mut AsyncPgConnection,
     event: &PlacedEvent,
 ) -> QueryResult<bool> {
     c.batch_execute("begin").await?;
+    diesel::sql_query(
+        "insert into resources (id, project, path, resource_id, shard, head_seq, created_at_ms)
+         overriding system value
+         values ($1, '', '', '', 0, 0, 0)
+         on conflict do nothing",
+    )
+    .bind::<BigInt, _>(event.resource.0)
+    .execute(c)
+    .await?;
     let locked: Option<i64> = resources::table
         .find(event.resource.0)
         .select(resources::id)
@@ -449,8 +462,10 @@ async fn update_cursors(c: &mut AsyncPgConnection, checkpoint: &Checkpoint) -> Q
     if checkpoint.cursors.is_empty() {
         return Ok(Vec::new());
     }
-    let mut rows: Vec<CursorRow> = checkpoint.cursors.iter().map(Into::into).collect();
-    rows.sort_by_key(|row| row.channel);
+    // Of two rows for one channel the later holds; UPDATE … FROM would take any.
+    let rows: BTreeMap<i64, CursorRow> =
+        checkpoint.cursors.iter().map(|cursor| (cursor.channel.0, cursor.into())).collect();
+    let rows: Vec<CursorRow> = rows.into_values().collect();
     let channels: Vec<i64> = rows.iter().map(|row| row.channel).collect();
     // UPDATE … FROM locks in the order of its plan; locking first keeps the order fixed.
     diesel::sql_query("select channel from cursors where channel = any($1) order by channel for update")
@@ -493,16 +508,18 @@ async fn raise_fanned(c: &mut AsyncPgConnection, fanned: &[(ResourceKey, i64)]) 
     if fanned.is_empty() {
         return Ok(());
     }
-    let mut fanned = fanned.to_vec();
-    fanned.sort_unstable();
-    let keys: Vec<i64> = fanned.iter().map(|(key, _)| key.0).collect();
-    let seqs: Vec<i64> = fanned.iter().map(|(_, seq)| *seq).collect();
+    let mut highest = BTreeMap::new();
+    for (key, seq) in fanned {
+        let seq = *seq;
+        highest.entry(key.0).and_modify(|highest: &mut i64| *highest = seq.max(*highest)).or_insert(seq);
+    }
+    let (keys, seqs): (Vec<i64>, Vec<i64>) = highest.into_iter().unzip();
     diesel::sql_query("select resource from work where resource = any($1) order by resource for update")
         .bind::<Array<BigInt>, _>(&keys)
         .execute(c)
         .await?;
     diesel::sql_query(
-        "update work w set fanned_seq = u.fanned_seq
+        "update work w set fanned_seq = greatest(w.fanned_seq, u.fanned_seq)
          from unnest($1, $2) as u (resource, fanned_seq) where w.resource = u.resource",
     )
     .bind::<Array<BigInt>, _>(&keys)

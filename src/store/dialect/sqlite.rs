@@ -93,8 +93,10 @@ pub(in crate::store) fn checkpoint(
     }
     for (resource, fanned) in &checkpoint.fanned {
         let row = work::table.find(resource.0);
-        diesel::update(row).set(work::fanned_seq.eq(fanned)).execute(c)?;
-        diesel::delete(row.filter(work::head_seq.le(fanned))).execute(c)?;
+        diesel::update(row.filter(work::fanned_seq.lt(fanned)))
+            .set(work::fanned_seq.eq(fanned))
+            .execute(c)?;
+        diesel::delete(row.filter(work::head_seq.le(work::fanned_seq))).execute(c)?;
     }
     for attempt in &checkpoint.attempts {
         diesel::insert_into(attempts::table).values(NewAttemptRow::from(attempt)).execute(c)?;
