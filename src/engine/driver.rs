@@ -353,10 +353,18 @@ impl Driver {
         self.writing = false;
         match written {
             Ok(checkpointed) => {
+                if !checkpointed.moved.is_empty() {
+                    // The change may not have been told yet: what it made of the row is read before the lane's
+                    // place is written again. Its attempts are in the ledger.
+                    let channels = checkpointed.moved.clone();
+                    self.reads.push_front(Read::Changed { channels, taken: None });
+                }
                 let moved: HashSet<ChannelKey> = checkpointed.moved.into_iter().collect();
                 for (channel, outcome) in batch.saved {
                     if moved.contains(&channel) {
-                        self.reload(channel);
+                        if let Some(resident) = self.lanes.get_mut(channel) {
+                            resident.stored_behind = true;
+                        }
                     } else {
                         self.step(channel, Input::Saved(outcome), None);
                         self.let_go_if_ended(channel);
@@ -411,29 +419,28 @@ impl Driver {
     /// Applies a channel's new revision.
     fn change(&mut self, loaded: LoadedLane) {
         let key = loaded.channel.key;
-        let Some(resident) = self.lanes.get(key) else {
-            if loaded.channel.state == ChannelState::Active {
+        let terms = self.terms(&loaded.channel);
+        let active = terms.active;
+        let Some(resident) = self.lanes.get_mut(key) else {
+            if active {
                 self.admit(loaded);
             }
             return;
         };
-        if resident.moved != loaded.cursor.moved {
-            self.lanes.remove(key);
-            return self.admit(loaded);
-        }
         resident.target.make_stale();
         let readdressed = resident.target.channel.address != loaded.channel.address;
-        let terms = self.terms(&loaded.channel);
-        let active = terms.active;
+        // Ends and revivals raise `moved` so that no older row undoes them. They leave the place itself alone, so
+        // what is in memory is ahead of the row, never behind it: it is written again under the new `moved`.
+        let moved = resident.moved != loaded.cursor.moved;
+        resident.moved = loaded.cursor.moved;
+        resident.stored_behind |= loaded.cursor.behind;
         let target = Arc::new(self.target(loaded.channel));
         if let Some(resident) = self.lanes.get_mut(key) {
             resident.target = target;
-            // The command froze the row, or made it due: either way it says "behind".
-            resident.stored_behind |= loaded.cursor.behind;
         }
         self.step(key, Input::Changed { terms, readdressed }, None);
-        if !active {
-            // The row was frozen by the command: what was settled but not yet recorded belongs to it as well.
+        // A row that a checkpoint did not write is written now, so that the lane learns that it is saved.
+        if moved || !active || self.lanes.get(key).is_some_and(|resident| !resident.lane.is_at_rest()) {
             self.write_place(key);
         }
     }
@@ -464,14 +471,6 @@ impl Driver {
             place: resident.lane.place(),
             attempt: None,
         });
-    }
-
-    /// Somebody moved the cursor from outside: what is in memory is void.
-    fn reload(&mut self, key: ChannelKey) {
-        if let Some(resident) = self.lanes.remove(key) {
-            resident.target.make_stale();
-            self.reads.push_back(Read::Lanes(vec![key]));
-        }
     }
 
     fn let_go_if_ended(&mut self, key: ChannelKey) {

@@ -46,6 +46,9 @@ const FORBIDDEN_ZONES: [&str; 15] = [
     "test",
 ];
 
+/// Of these, the zones that no network uses, not even one's own.
+const UNUSED_ZONES: [&str; 3] = ["example", "invalid", "onion"];
+
 /// IPv4 that is not the public internet, from the IANA special-purpose registry, and 168.63.129.16, which is
 /// public by number but the host itself inside Azure.
 const FORBIDDEN_IPV4: [Ipv4Net; 16] = [
@@ -326,13 +329,14 @@ impl EgressPolicy {
         if !is_well_formed(name) {
             return Err(Refusal::Unparsable);
         }
-        let verdict =
-            towards_public.and(if is_forbidden_name(name) { Err(Refusal::NameNotAllowed) } else { Ok(()) });
-        match verdict {
-            Ok(()) => Ok(false),
-            Err(_) if self.opens_port(port) => Ok(true),
-            Err(refusal) => Err(refusal),
+        if is_forbidden_name(name) {
+            // It names nothing public, so where the operator opened something it may name that.
+            if self.opens_port(port) && !is_within(name, &UNUSED_ZONES) {
+                return Ok(true);
+            }
+            return Err(towards_public.err().unwrap_or(Refusal::NameNotAllowed));
         }
+        towards_public.map(|()| false)
     }
 }
 
@@ -391,9 +395,13 @@ fn is_well_formed(name: &str) -> bool {
 
 /// Expects a name as the parser gives it: lower case, without a trailing dot.
 fn is_forbidden_name(name: &str) -> bool {
+    !name.contains('.') || is_within(name, &FORBIDDEN_ZONES)
+}
+
+fn is_within(name: &str, zones: &[&str]) -> bool {
     let is_in =
-        |zone: &str| name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    !name.contains('.') || FORBIDDEN_ZONES.into_iter().any(is_in)
+        |zone: &&str| name.strip_suffix(*zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    zones.iter().any(is_in)
 }
 
 fn is_public(ip: IpAddr) -> bool {

@@ -218,7 +218,7 @@ mod tests {
         let policy = policy(&allow);
         let gate = |raw| Gate::of(&policy.judge(raw).unwrap(), &policy);
         assert_eq!(gate("https://example.com/"), Gate { inside_only: false, port: None });
-        assert_eq!(gate("https://example.com:9000/"), Gate { inside_only: true, port: Some(9000) });
+        assert_eq!(gate("https://receiver.internal:9000/"), Gate { inside_only: true, port: Some(9000) });
         assert_eq!(gate("http://receiver:1234/"), Gate { inside_only: true, port: None });
     }
 

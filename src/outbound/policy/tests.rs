@@ -348,12 +348,15 @@ fn inside_the_allow_list_scheme_port_and_literals_are_free() {
 #[test]
 fn a_name_that_only_the_allow_list_can_open_must_lie_inside_it() {
     let anywhere = policy(&["127.0.0.0/8"], false);
-    for raw in
-        ["https://localhost/", "http://receiver:8080/", "http://example.com/", "https://example.com:25/"]
+    for raw in ["https://localhost/", "http://receiver:8080/", "http://hooks.internal/", "https://a.test:25/"]
     {
         assert!(anywhere.judge(raw).unwrap().must_be_inside(), "{raw}");
     }
     assert!(!anywhere.judge("https://example.com/").unwrap().must_be_inside());
+    // A name that can be public is judged as one, or a misspelt scheme would only be noticed at send.
+    assert_eq!(refusal(&anywhere, "http://example.com/"), Refusal::NotHttps);
+    assert_eq!(refusal(&anywhere, "https://example.com:25/"), Refusal::PortNotAllowed);
+    assert_eq!(refusal(&anywhere, "http://hooks.example/"), Refusal::NotHttps);
 
     let one_port = policy(&["10.0.0.0/8:9000"], false);
     assert!(one_port.judge("http://receiver:9000/").unwrap().must_be_inside());
