@@ -14,8 +14,14 @@ pub enum TelemetryError {
     Installed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// What libraries say about their own starting and stopping is of use only to who asks for it by name.
+const QUIET: [&str; 2] = ["tokio_cron_scheduler", "actix_server"];
+
 /// Starts logging for this process; once.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
+    let quiet =
+        QUIET.iter().filter(|library| !filter.contains(*library)).map(|library| format!("{library}=warn,"));
+    let filter = quiet.collect::<String>() + filter;
     let builder = fmt().with_writer(stderr).with_env_filter(EnvFilter::try_new(filter)?);
     // On a terminal the default stands, which heeds NO_COLOR.
     let builder = if stderr().is_terminal() { builder } else { builder.with_ansi(false) };

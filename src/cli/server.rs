@@ -24,7 +24,7 @@ use crate::{
     outbound::{EgressPolicy, EgressRules, Sender, SenderConfig},
     runtime::Tasks,
     signing::Keys,
-    store::{Location, Store, StoreLock},
+    store::{Location, Store, StoreLock, refuse_network},
     wake::Bells,
     web::{self, Web},
 };
@@ -211,6 +211,9 @@ fn take_lock(config: &Config) -> Result<(StoreLock, String), BoxError> {
         Database::Sqlite(path) => {
             if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
                 std::fs::create_dir_all(folder)?;
+            }
+            if !config.network_file_system {
+                refuse_network(path)?;
             }
             Ok((StoreLock::take(path)?, "embedded".to_owned()))
         }

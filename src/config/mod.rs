@@ -69,6 +69,8 @@ pub struct Config {
     pub header_prefix: String,
     pub user_agent: String,
     pub state_dir: PathBuf,
+    /// Whether an embedded database may lie where SQLite's locks are not reliable.
+    pub network_file_system: bool,
     /// Directives of `tracing_subscriber::EnvFilter`.
     pub log: String,
     pub log_format: LogFormat,
@@ -186,6 +188,7 @@ impl Reader<'_> {
         let header_prefix = self.required("HEADER_PREFIX", values::header_prefix);
         let user_agent = self.required("USER_AGENT", values::user_agent);
         let state_dir = self.required("STATE_DIR", |text| Ok(PathBuf::from(text)));
+        let network_file_system = self.required("NETWORK_FILE_SYSTEM", values::boolean);
         let log = self.required("LOG", values::log_filter);
         let log_format = self.required("LOG_FORMAT", values::log_format);
 
@@ -224,6 +227,7 @@ impl Reader<'_> {
             header_prefix: header_prefix?,
             user_agent: user_agent?,
             state_dir: state_dir?,
+            network_file_system: network_file_system?,
             log: log?,
             log_format: log_format?,
             described: self.described(),

@@ -48,7 +48,7 @@ impl Setting {
 
 const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
 
-pub static SETTINGS: [Setting; 26] = [
+pub static SETTINGS: [Setting; 27] = [
     Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
     Setting::hidden(
         "DATABASE_URL",
@@ -98,7 +98,11 @@ pub static SETTINGS: [Setting; 26] = [
         "0s,5s,30s,2m,10m,30m,1h,2h,4h,8h",
         "Delay of the first attempt, then of each retry, separated by commas; the last repeats",
     ),
-    Setting::open("RETRY_WINDOW", "72h", "How long a message is retried, at least 1m"),
+    Setting::open(
+        "RETRY_WINDOW",
+        "72h",
+        "How long a channel may fail before it is suspended, at least 1m; read, but without effect in this version",
+    ),
     Setting::open("ATTEMPT_TIMEOUT", "15s", "Time for one whole attempt, 1s to 60s"),
     Setting::open("HOST_WINDOW", "64", "Requests in flight per origin at most, 1 to 1024"),
     Setting::open("CHANNEL_TTL_DEFAULT", "7d", "Lifetime of a channel that asks for none"),
@@ -111,6 +115,11 @@ pub static SETTINGS: [Setting; 26] = [
         "STATE_DIR",
         "",
         "Where a node keeps its identity with PostgreSQL; else $XDG_STATE_HOME/watchpost, ~/.local/state/watchpost or ./.watchpost",
+    ),
+    Setting::open(
+        "NETWORK_FILE_SYSTEM",
+        "false",
+        "Whether an embedded database may lie on a network file system, where SQLite can lose data: true or false",
     ),
     Setting::open(
         "LOG",

@@ -24,7 +24,7 @@ impl Timestamp {
 
     /// The same moment without its fraction of a second: what headers and Google clients can carry.
     pub const fn floor_to_second(self) -> Self {
-        Self(self.0 - self.0.rem_euclid(1_000))
+        Self(self.0.saturating_sub(self.0.rem_euclid(1_000)))
     }
 
     #[must_use]

@@ -15,6 +15,7 @@ mod dialect;
 mod error;
 mod events;
 mod exceptions;
+mod filesystem;
 mod idempotency;
 mod journal;
 mod lanes;
@@ -35,6 +36,7 @@ pub use self::{
     channels::{ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner},
     checkpoint::{Attempt, Checkpoint, Checkpointed, OUTCOMES_MAX, Parked},
     error::{StoreError, StoreResult},
+    filesystem::{OnNetwork, refuse_network},
     journal::{BATCH_EVENTS_MAX, Fingerprint, NewEvent, Placed, Publish, PublishOutcome},
     lanes::LoadedLane,
     lease::{Lease, LeaseTerm},

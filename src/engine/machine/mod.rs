@@ -64,8 +64,8 @@ enum Phase {
     Resting,
     /// A slot has been asked for.
     Queued,
-    /// A request is on its way.
-    InFlight,
+    /// A request is on its way; `readdressed` when the channel's address has changed since it left.
+    InFlight { send: Send, readdressed: bool },
 }
 
 /// What happens to a lane.
@@ -150,10 +150,12 @@ impl Lane {
         start_seq: i64,
         head: i64,
         settled: i64,
-        failing: Failing,
+        mut failing: Failing,
         last_success_at: Option<Timestamp>,
         terms: Terms,
     ) -> Self {
+        // A cursor that was moved from outside may have left its attempted run behind.
+        failing.pinned = failing.pinned.filter(|pinned| *pinned > settled);
         Self {
             start_seq,
             head,
@@ -231,8 +233,10 @@ impl Lane {
                 if self.phase == Phase::Queued {
                     self.phase = Phase::Resting;
                     if self.wait(now).is_none() {
-                        self.phase = Phase::InFlight;
-                        return vec![Action::Send(self.next_send())];
+                        let send = self.next_send();
+                        self.phase = Phase::InFlight { send, readdressed: false };
+                        self.hold_until = None;
+                        return vec![Action::Send(send)];
                     }
                 }
             }
@@ -242,7 +246,7 @@ impl Lane {
                 }
             }
             Input::NotSent => {
-                if self.phase == Phase::InFlight {
+                if matches!(self.phase, Phase::InFlight { .. }) {
                     self.phase = Phase::Resting;
                 }
             }
@@ -250,10 +254,14 @@ impl Lane {
             Input::Changed { terms, readdressed } => {
                 self.terms = terms;
                 if readdressed {
-                    self.failing.due_at = self.failing.due_at.map(|due| due.min(now));
+                    self.try_at_once(now);
+                    if let Phase::InFlight { readdressed, .. } = &mut self.phase {
+                        *readdressed = true;
+                    }
                 }
             }
         }
+        self.rein_in(now);
         actions.extend(self.go_on(now));
         actions
     }
@@ -268,7 +276,8 @@ impl Lane {
 
     fn conclude(&mut self, outcome: Outcome, now: Timestamp, actions: &mut Vec<Action>) {
         // INVARIANT: an outcome answers the one request in flight.
-        if self.phase != Phase::InFlight {
+        let Phase::InFlight { send, readdressed } = self.phase else { return };
+        if !(send.first..=send.through).contains(&outcome.through) {
             return;
         }
         self.phase = Phase::Resting;
@@ -286,10 +295,14 @@ impl Lane {
             }
             Verdict::Failed | Verdict::Overloaded | Verdict::Forbidden | Verdict::Gone => {
                 self.fail(outcome, attempt, now);
+                if readdressed {
+                    self.try_at_once(now);
+                }
                 if outcome.through == self.start_seq && self.failing.client_errors >= SYNC_REFUSALS_MAX {
                     parked = true;
                     self.settled = outcome.through;
-                    self.failing = Failing::default();
+                    // The receiver has still not said 2xx.
+                    self.failing = Failing { since: self.failing.since, ..Failing::default() };
                 }
             }
         }
@@ -308,8 +321,22 @@ impl Lane {
         self.failing.due_at = Some(now.plus(wait));
         self.failing.pinned = Some(outcome.through);
         if outcome.status.is_some_and(is_client_error) {
-            self.failing.client_errors += 1;
+            self.failing.client_errors = self.failing.client_errors.saturating_add(1);
         }
+    }
+
+    /// A new address need not wait for what the old one has earned.
+    fn try_at_once(&mut self, now: Timestamp) {
+        self.failing.due_at = self.failing.due_at.map(|due| due.min(now));
+    }
+
+    /// Brings waits that are longer than any wait can be, which a clock has written that has been set back since,
+    /// down to the longest, once: measured against every new `now` they would never end.
+    fn rein_in(&mut self, now: Timestamp) {
+        let schedule = &self.terms.schedule;
+        let (longest, longest_hold) = (schedule.longest_wait(), schedule.first_delay().max(OURS_WAIT));
+        self.failing.due_at = self.failing.due_at.map(|due| due.min(now.plus(longest)));
+        self.hold_until = self.hold_until.map(|due| due.min(now.plus(longest_hold)));
     }
 
     /// Asks for a slot, or says when to look again; nothing while something is under way.
@@ -332,9 +359,7 @@ impl Lane {
         if !self.is_pending() || !self.may_send(now) || self.outcomes - self.saved >= UNSAVED_MAX {
             return Some(Wait::ForInput);
         }
-        // A due time further away than any wait was written by a clock that has been set back since.
-        let latest = now.plus(self.terms.schedule.longest_wait());
-        let due = self.failing.due_at.max(self.hold_until).map(|due| due.min(latest));
+        let due = self.failing.due_at.max(self.hold_until);
         due.filter(|due| *due > now).map(Wait::Until)
     }
 

@@ -115,6 +115,16 @@ fn a_new_address_is_tried_at_once() {
 }
 
 #[test]
+fn a_new_address_does_not_pay_for_the_old_one() {
+    let mut lane = opened();
+    lane.step(Input::Time, NOW);
+    send(&mut lane, NOW);
+    lane.step(Input::Changed { terms: terms(), readdressed: true }, NOW);
+    let actions = lane.step(outcome(10, Verdict::Failed), NOW);
+    assert!(matches!(actions.as_slice(), [Action::Record(_), Action::AskSlot]), "{actions:?}");
+}
+
+#[test]
 fn latest_collapses_until_attempted_and_then_keeps_its_number() {
     let mut lane =
         Lane::load(0, 5, 0, Failing::default(), None, Terms { catch_up: CatchUp::Latest, ..terms() });
@@ -180,6 +190,52 @@ fn a_clock_set_back_freezes_nobody() {
     let actions = lane.step(Input::Time, NOW);
     let Some(Action::WakeAt(at)) = actions.first() else { panic!("{actions:?}") };
     assert!(at.since(NOW) <= terms().schedule.longest_wait());
+    assert_eq!(lane.step(Input::Time, *at), [Action::AskSlot], "the wait ends");
+}
+
+#[test]
+fn a_clock_set_back_keeps_a_short_hold_short() {
+    let mut lane = opened();
+    lane.step(Input::Time, NOW);
+    send(&mut lane, NOW);
+    lane.step(outcome(10, Verdict::Ours), NOW);
+    let earlier = NOW.minus(Duration::from_mins(10));
+    assert_eq!(lane.step(Input::Time, earlier), [Action::WakeAt(earlier.plus(OURS_WAIT))]);
+}
+
+#[test]
+fn an_outcome_of_something_else_does_not_count() {
+    let mut lane = opened();
+    lane.step(Input::Head(11), NOW);
+    send(&mut lane, NOW);
+    lane.step(outcome(10, Verdict::Delivered), NOW);
+    send(&mut lane, NOW);
+    for stale in [10, 12] {
+        assert_eq!(lane.step(outcome(stale, Verdict::Delivered), NOW), []);
+    }
+    lane.step(outcome(11, Verdict::Delivered), NOW);
+    assert_eq!(lane.settled(), 11);
+}
+
+#[test]
+fn a_parked_sync_leaves_the_first_failure_where_it_was() {
+    let failing = Failing { attempts: 2, client_errors: 2, since: Some(NOW), due_at: None, pinned: Some(10) };
+    let mut lane = Lane::load(10, 11, 9, failing, None, terms());
+    let later = NOW.plus(Duration::from_mins(1));
+    lane.step(Input::Time, later);
+    send(&mut lane, later);
+    let actions = lane.step(refused(10, 404), later);
+    let Some(Action::Record(record)) = actions.first() else { panic!("{actions:?}") };
+    assert!(record.parked);
+    assert_eq!(record.failing, Failing { since: Some(NOW), ..Failing::default() });
+}
+
+#[test]
+fn a_run_left_behind_by_a_moved_cursor_is_forgotten() {
+    let failing = Failing { attempts: 1, pinned: Some(4), ..Failing::default() };
+    let mut lane = Lane::load(0, 9, 6, failing, None, terms());
+    lane.step(Input::Time, NOW);
+    assert_eq!(send(&mut lane, NOW), Send { first: 7, through: 7, pinned: false, attempt: 2 });
 }
 
 #[test]
