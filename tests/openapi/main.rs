@@ -3,6 +3,8 @@
 //!
 //! The sources are read as text. That is crude, but it needs no second list that would have to be kept as well.
 
+mod readme;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
@@ -45,7 +47,8 @@ fn functions(source: &str, of: &[&str]) -> String {
 /// The fields that these functions take from the object that they call `object`.
 fn taken(source: &str, object: &str, of: &[&str]) -> Names {
     let text = functions(source, of);
-    let takes = text.split(&format!("{object}.take")).skip(1);
+    let take = format!("{object}.take");
+    let takes = text.split(&take).skip(1);
     names(takes.filter_map(|call| call.split_once("(\"")?.1.split('"').next()))
 }
 

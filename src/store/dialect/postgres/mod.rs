@@ -21,7 +21,7 @@ use crate::store::error::{StoreError, StoreResult};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TCP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connects with the options that R-PG-13 asks for: several hosts, a writable one wanted, dead peers noticed.
+/// Connects so that a failover is survived: several hosts, a writable one wanted, dead peers noticed.
 pub(in crate::store) async fn connect(url: String) -> ConnectionResult<AsyncPgConnection> {
     let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(chain(&error));
     let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
