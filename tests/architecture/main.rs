@@ -1,6 +1,8 @@
 //! Who may use whom, read from the sources: `crate::…` paths for layers, names of libraries for gates. `cli` may use
 //! everything, since it puts the server together. Unit tests are looked at as well: they keep the same directions.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::BTreeSet,
     fs,
