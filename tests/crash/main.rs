@@ -69,6 +69,7 @@ fn kills_of_the_database_lose_and_repeat_nothing() {
     let cluster = Cluster::new();
     let database = cluster.database();
     let database_url = DatabaseUrl::Owned(database.url(), &cluster);
-    let blows = vec![Blow::KillDatabase, Blow::Kill, Blow::KillDatabase];
+    let blows =
+        vec![Blow::KillDatabase, Blow::KillDatabase, Blow::Kill, Blow::KillDatabase, Blow::KillDatabase];
     Campaign { name: "database kills", seed: dice::seed(), database_url, blows }.run();
 }
