@@ -19,7 +19,8 @@ const QUIET: [&str; 2] = ["tokio_cron_scheduler", "actix_server"];
 
 /// Starts logging for this process; once.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
-    let quiet = QUIET.iter().filter(|library| !filter.contains(*library)).map(|library| format!("{library}=warn,"));
+    let quiet =
+        QUIET.iter().filter(|library| !filter.contains(*library)).map(|library| format!("{library}=warn,"));
     let filter = quiet.collect::<String>() + filter;
     let builder = fmt().with_writer(stderr).with_env_filter(EnvFilter::try_new(filter)?);
     // On a terminal the default stands, which heeds NO_COLOR.

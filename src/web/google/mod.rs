@@ -66,6 +66,7 @@ impl From<BodyError> for GoogleError {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::NotJson(_) | BodyError::NotObject => Self::parse_error(),
+            BodyError::Field(error) => error.into(),
             BodyError::TooLarge { .. } => Self::new(413, "uploadTooLarge", "Request too large."),
             BodyError::TooSlow | BodyError::Broken => Self::new(408, "requestTimeout", "Request timed out."),
         }
