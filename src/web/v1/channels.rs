@@ -112,7 +112,7 @@ pub async fn get(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Resu
 
 pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web)?;
-    let query = Query::of(&request);
+    let query = Query::read(&request, &["resource", "state", "subject", "limit", "pageToken"])?;
     let limit = query.number("limit", PAGE_DEFAULT, 1, PAGE_MAX)?;
     let resource = query.get("resource").map(|written| {
         ResourcePath::parse(written).in_field("resource").map(|path| path.resolve_aliases(&principal.subject))
@@ -158,7 +158,7 @@ pub async fn attempts(
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web)?;
-    let query = Query::of(&request);
+    let query = Query::read(&request, &["limit", "pageToken"])?;
     let limit = query.number("limit", PAGE_DEFAULT, 1, ATTEMPTS_PAGE_MAX)?;
     let before = read_page_token(query.get("pageToken"))?;
     let attempts = web.app.attempts(&principal, &id, before, limit).await?;
