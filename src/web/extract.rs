@@ -5,21 +5,25 @@ use std::borrow::Cow;
 use actix_web::{HttpRequest, http::header::AUTHORIZATION};
 use percent_encoding::percent_decode_str;
 
-use crate::domain::{
-    expiry::parse_whole_number,
-    invalid::{FieldError, Invalid},
+use crate::{
+    app::AccessError,
+    domain::{
+        expiry::parse_whole_number,
+        invalid::{FieldError, Invalid},
+    },
 };
 
 /// The token of `Authorization: Bearer …`.
-pub fn bearer(request: &HttpRequest) -> Option<String> {
+pub fn bearer(request: &HttpRequest) -> Result<Option<String>, AccessError> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
-    let header = headers.next()?.to_str().ok()?;
+    let Some(header) = headers.next() else { return Ok(None) };
     // Two headers could be read differently by whoever stands in front.
     if headers.next().is_some() {
-        return None;
+        return Err(AccessError::Invalid);
     }
-    let (scheme, token) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    let header = header.to_str().map_err(|_| AccessError::Invalid)?;
+    let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
+    Ok(scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned()))
 }
 
 /// Parameters of one request at most.

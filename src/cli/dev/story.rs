@@ -142,7 +142,7 @@ impl Story {
     }
 
     pub async fn stop_channel(&self, id: &str) -> Outcome {
-        let principal = self.app.authenticate(Some(&self.token))?;
+        let principal = self.app.authenticate(|| Ok(Some(self.token.clone())))?;
         self.app.stop_channel(&principal, id).await?;
         Ok(())
     }
