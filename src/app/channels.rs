@@ -147,6 +147,8 @@ impl App {
     /// A channel that the caller may see.
     pub async fn channel(&self, principal: &Principal, id_or_uid: &str) -> Result<ChannelView, ChannelError> {
         principal.require(Scope::Channels)?;
+        // What no channel can be called is not looked up: not every store takes every text.
+        channel::check_id(id_or_uid).map_err(|_| ChannelError::NotFound)?;
         let found = self.store.channel(principal.owner(), id_or_uid.to_owned()).await?;
         found.ok_or(ChannelError::NotFound)
     }
@@ -220,6 +222,7 @@ impl App {
         resource_id: &str,
     ) -> Result<(), ChannelError> {
         principal.require(Scope::Channels)?;
+        channel::check_id(id).map_err(|_| ChannelError::NotFound)?;
         let whole_project = crate::store::Owner { project: principal.project.clone(), subject: None };
         let found =
             self.store.channel(whole_project, id.to_owned()).await?.ok_or(ChannelError::NotFound)?.channel;

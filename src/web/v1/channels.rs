@@ -12,6 +12,7 @@ use super::{Problem, authenticate, page_token, read_page_token};
 use crate::{
     app::{
         App, Principal,
+        access::is_name,
         attempts::PAGE_MAX as ATTEMPTS_PAGE_MAX,
         channels::{ChangeRequest, ChannelError, OpenRequest, Opened, PAGE_MAX},
     },
@@ -123,7 +124,7 @@ pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, 
     let filter = ChannelFilter {
         resource: resource.transpose()?,
         state: state.transpose()?,
-        subject: query.get("subject").map(str::to_owned),
+        subject: query.get("subject").map(read_subject).transpose()?,
         before: read_page_token(query.get("pageToken"))?.map(ChannelKey),
         limit,
     };
@@ -131,6 +132,11 @@ pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, 
     let full = i64::try_from(views.len()).is_ok_and(|rows| rows == limit);
     let next = views.last().filter(|_| full).map(|view| page_token(view.channel.key.0));
     Ok(HttpResponse::Ok().json(page(&views.iter().map(view_json).collect::<Vec<_>>(), next)))
+}
+
+fn read_subject(name: &str) -> Result<String, FieldError> {
+    let wrong = || FieldError::new("subject", Invalid::Rule("be the name of a subject"));
+    is_name(name).then(|| name.to_owned()).ok_or_else(wrong)
 }
 
 pub async fn patch(
