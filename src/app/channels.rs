@@ -99,8 +99,7 @@ impl App {
     ) -> Result<Opened, ChannelError> {
         principal.require(Scope::Channels)?;
         let now = self.now();
-        let path =
-            ResourcePath::parse(&request.resource).in_field("resource")?.resolve_aliases(&principal.subject);
+        let path = ResourcePath::parse_for(&request.resource, &principal.subject).in_field("resource")?;
         principal.require_resource(&path)?;
         let uid = id::channel_uid(now, self.entropy.bytes());
         let id = request.id.clone().unwrap_or_else(|| uid.clone());

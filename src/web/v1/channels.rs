@@ -74,7 +74,7 @@ async fn replace(
         ChannelError::NotFound => taken(),
         error => error.into(),
     })?;
-    let path = ResourcePath::parse(&open.resource).in_field("resource")?.resolve_aliases(&principal.subject);
+    let path = ResourcePath::parse_for(&open.resource, &principal.subject).in_field("resource")?;
     if current.channel.id != id || path != current.channel.resource_path {
         return Err(Problem::from(FieldError::new(
             "resource",
@@ -115,9 +115,9 @@ pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, 
     let principal = authenticate(&request, &web)?;
     let query = Query::read(&request, &["resource", "state", "subject", "limit", "pageToken"])?;
     let limit = query.number("limit", PAGE_DEFAULT, 1, PAGE_MAX)?;
-    let resource = query.get("resource").map(|written| {
-        ResourcePath::parse(written).in_field("resource").map(|path| path.resolve_aliases(&principal.subject))
-    });
+    let resource = query
+        .get("resource")
+        .map(|written| ResourcePath::parse_for(written, &principal.subject).in_field("resource"));
     let state = query.get("state").map(|word| {
         ChannelState::parse(word).ok_or_else(|| FieldError::new("state", Invalid::Type("a channel state")))
     });
