@@ -23,6 +23,8 @@ pub const RETRY_STEPS_MAX: usize = 32;
 /// The longest step of a channel's own schedule.
 pub const RETRY_STEP_MAX: Duration = Duration::from_hours(24);
 pub const PAGE_MAX: i64 = 200;
+/// Every notification carries it in a header, and receivers limit those.
+pub const RESOURCE_URI_BYTES_MAX: usize = 4 * 1_024;
 
 /// What a client asks for when it opens a channel.
 #[derive(Clone, Debug)]
@@ -122,7 +124,7 @@ impl App {
             project: principal.project.clone(),
             id: id.clone(),
             subject: principal.subject.clone(),
-            resource_uri: self.resource_uri(&request.resource, request.query.as_deref()),
+            resource_uri: self.resource_uri(&request.resource, request.query.as_deref())?,
             resource: path,
             face: request.face,
             address,
@@ -170,6 +172,8 @@ impl App {
         request: ChangeRequest,
     ) -> Result<ChannelView, ChannelError> {
         let current = self.channel(principal, id_or_uid).await?.channel;
+        // Renewing or turning a channel elsewhere is watching on.
+        principal.require_resource(&current.resource_path)?;
         if let Some(Some(token)) = &request.token {
             channel::check_token(token).in_field("token")?;
         }
@@ -274,7 +278,7 @@ impl App {
     }
 
     /// The watched URL, as the client wrote it, on the team's own API host. Credentials in the query stay out.
-    fn resource_uri(&self, written: &str, query: Option<&str>) -> String {
+    fn resource_uri(&self, written: &str, query: Option<&str>) -> Result<String, FieldError> {
         let base = self.settings.api_url.as_str().trim_end_matches('/');
         let written = ascii_uri(written);
         let query: Vec<String> = query
@@ -284,7 +288,13 @@ impl App {
             .map(ascii_uri)
             .collect();
         let mark = if query.is_empty() { "" } else { "?" };
-        format!("{base}/{written}{mark}{}", query.join("&"))
+        let uri = format!("{base}/{written}{mark}{}", query.join("&"));
+        if uri.len() > RESOURCE_URI_BYTES_MAX {
+            let too_long =
+                Invalid::TooLong { max: RESOURCE_URI_BYTES_MAX, unit: "characters with its query" };
+            return Err(FieldError::new("resourceUri", too_long));
+        }
+        Ok(uri)
     }
 }
 
