@@ -87,6 +87,14 @@ async fn replace(
             Invalid::Rule("be given only when the channel is opened"),
         )));
     }
+    let given =
+        open.signatures.map(|schemes| schemes.iter().map(|scheme| scheme.as_str()).collect::<Vec<_>>());
+    if given.is_some_and(|given| given != current.channel.options.signatures) {
+        return Err(Problem::from(FieldError::new(
+            "signatures",
+            Invalid::Rule("stay what the channel was opened with"),
+        )));
+    }
     let change = ChangeRequest {
         address: Some(open.address),
         token: Some(open.token),
