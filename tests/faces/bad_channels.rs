@@ -26,7 +26,11 @@ fn changeable() -> Vec<Wrong> {
     table.wrong("address", "addressNotAllowed", &["\"https://169.254.169.254/\"", "\"https://[::1]/\""]);
 
     table.text("token", TYPE, INVALID, (256, LONG)).wrong("token", INVALID, &["\"é\"", "\" a\"", "\"a \""]);
-    table.wrong("expiresAt", TYPE, &["1", "true", "[]", "{}", "\"\"", "\"soon\"", "\"2026-13-01T00:00:00Z\""]);
+    table.wrong(
+        "expiresAt",
+        TYPE,
+        &["1", "true", "[]", "{}", "\"\"", "\"soon\"", "\"2026-13-01T00:00:00Z\""],
+    );
     table.wrong("expiresAt", TYPE, &[r#""a\nb""#, r#""\u0000""#, "\"é\"", &long(10_000), "1798761600000"]);
     table.wrong("expiresAt", INVALID, &["\"2020-01-01T00:00:00Z\"", "\"1960-01-01T00:00:00Z\""]);
     table.wrong("ttlSeconds", TYPE, &["true", "[]", "{}", "\"\"", "\"soon\"", "1.5", "\"1.5\"", "1e300"]);
@@ -42,7 +46,11 @@ fn changeable() -> Vec<Wrong> {
     table.wrong("headers", TYPE, &["1", "true", "\"\"", "[]"]);
     table.inside("headers", "headers.X", TYPE, &["{\"X\":1}", "{\"X\":null}", "{\"X\":[]}", "{\"X\":{}}"]);
     table.inside("headers", "headers.X", INVALID, &["{\"X\":\"a\",\"X\":\"a\"}"]);
-    table.wrong("headers", INVALID, &["{\"\":\"a\"}", "{\"a b\":\"a\"}", "{\"é\":\"a\"}", "{\"Host\":\"a\"}"]);
+    table.wrong(
+        "headers",
+        INVALID,
+        &["{\"\":\"a\"}", "{\"a b\":\"a\"}", "{\"é\":\"a\"}", "{\"Host\":\"a\"}"],
+    );
     table.wrong("headers", INVALID, &[r#"{"X":"a\nb"}"#, r#"{"X":"a\rb"}"#, r#"{"X":"a\u0000b"}"#]);
     table.wrong("headers", INVALID, &[r#"{"X":"a\u007fb"}"#, "{\"X\":\"é\"}", r#"{"a\r\nb":"x"}"#]);
     table.wrong("headers", INVALID, &["{\"X-a\":\"a\",\"x-A\":\"a\"}", "{\"Webhook-Id\":\"a\"}"]);
@@ -81,11 +89,23 @@ fn changeable() -> Vec<Wrong> {
 /// What is given once, when a channel is opened.
 fn fixed() -> Vec<Wrong> {
     let mut table = Table::default();
-    table.text("id", TYPE, INVALID, (64, LONG)).wrong("id", INVALID, &["\"\"", "\"é\"", "\"a b\"", "\"a.b\""]);
+    table.text("id", TYPE, INVALID, (64, LONG)).wrong(
+        "id",
+        INVALID,
+        &["\"\"", "\"é\"", "\"a b\"", "\"a.b\""],
+    );
     table.text("resource", TYPE, INVALID, (1_024, LONG));
     table.wrong("resource", INVALID, &["\"\"", "\"/a\"", "\"a/\"", "\"a//b\"", "\"a/../b\"", "\"a/./b\""]);
-    table.wrong("resource", INVALID, &["\"a?b\"", "\"a#b\"", "\"a/watch\"", "\"a/%\"", "\"a/%ff\"", "\"%00\""]);
-    table.wrong("resource", LONG, &[&format!("\"{}a\"", "a/".repeat(32)), &format!("\"{}\"", "é".repeat(300))]);
+    table.wrong(
+        "resource",
+        INVALID,
+        &["\"a?b\"", "\"a#b\"", "\"a/watch\"", "\"a/%\"", "\"a/%ff\"", "\"%00\""],
+    );
+    table.wrong(
+        "resource",
+        LONG,
+        &[&format!("\"{}a\"", "a/".repeat(32)), &format!("\"{}\"", "é".repeat(300))],
+    );
     table.wrong("signatures", TYPE, &["1", "true", "\"v1\"", "{}", "[\"v2\"]", "[\"\"]", "[\"v1\\n\"]"]);
     table.inside("signatures", "signatures[1]", TYPE, &["[\"v1\",1]", "[\"v1\",null]", "[\"v1\",[]]"]);
     table.wrong("secret", TYPE, &["1", "true", "[]", "{}"]);
@@ -103,7 +123,11 @@ async fn refused(server: &TestServer, method: &str, target: &str, token: &str, c
     assert_eq!(status, 400, "{shown}");
     assert_eq!(field.as_deref(), Some(case.named.as_str()), "{shown}");
     // Which of its rules a secret breaks is told in words.
-    assert!(code == case.code || case.code.is_empty() && code.starts_with("field"), "{} for {shown}", case.code);
+    assert!(
+        code == case.code || case.code.is_empty() && code.starts_with("field"),
+        "{} for {shown}",
+        case.code
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +136,8 @@ async fn nothing_is_opened_with_a_wrong_value() {
     let token = server.token("p", "s", "channels");
     let empty = server.stored().await;
     for case in changeable().iter().chain(&fixed()) {
-        refused(&server, "POST", "/v1/channels", &token, case, good().with(case.field, &case.value).text()).await;
+        refused(&server, "POST", "/v1/channels", &token, case, good().with(case.field, &case.value).text())
+            .await;
         if case.field != "id" {
             let body = good().with(case.field, &case.value).text();
             refused(&server, "PUT", "/v1/channels/mine", &token, case, body).await;
@@ -127,10 +152,12 @@ async fn nothing_is_opened_with_a_wrong_value() {
             }
         }
     }
-    let answer = server.ask("PUT", "/v1/channels/mine").token(&token).body(good().with("id", "\"its\"").text());
+    let answer =
+        server.ask("PUT", "/v1/channels/mine").token(&token).body(good().with("id", "\"its\"").text());
     assert_eq!(answer.send().await.problem(), (400, INVALID.into(), Some("id".into())));
     for id in ["a%00b", "a%0ab", "a%7fb", "%C3%A9", "a%20b", "%ff", "a.b", &"a".repeat(65)] {
-        let answer = server.ask("PUT", &format!("/v1/channels/{id}")).token(&token).body(good().text()).send().await;
+        let answer =
+            server.ask("PUT", &format!("/v1/channels/{id}")).token(&token).body(good().text()).send().await;
         let (status, _, field) = answer.problem();
         assert_eq!((status, field.as_deref()), (400, Some("id")), "{id}: {}", answer.text());
     }

@@ -15,12 +15,20 @@ fn good() -> Body {
 
 fn fields() -> Vec<Wrong> {
     let mut table = Table::default();
-    table.text("id", TYPE, INVALID, (128, LONG)).wrong("id", INVALID, &["\"\"", "\"é\"", "\" a\"", "\"evt_1\""]);
+    table.text("id", TYPE, INVALID, (128, LONG)).wrong(
+        "id",
+        INVALID,
+        &["\"\"", "\"é\"", "\" a\"", "\"evt_1\""],
+    );
     table.text("resource", TYPE, INVALID, (1_024, LONG));
     table.wrong("resource", INVALID, &["\"\"", "\"/a\"", "\"a/\"", "\"a//b\"", "\"a/../b\"", "\"a?b\""]);
     table.wrong("resource", INVALID, &["\"a/watch\"", "\"a/%\"", "\"a/%ff\"", "\"%00\"", "\"watchpost/x\""]);
     table.text("name", TYPE, INVALID, (128, LONG));
-    table.wrong("name", INVALID, &["\"\"", "\"a\"", "\"a.\"", "\"é.é\"", "\"a.b c\"", "\"1.2.3.4.5.6.7.8.9\""]);
+    table.wrong(
+        "name",
+        INVALID,
+        &["\"\"", "\"a\"", "\"a.\"", "\"é.é\"", "\"a.b c\"", "\"1.2.3.4.5.6.7.8.9\""],
+    );
     table.text("state", TYPE, INVALID, (64, LONG));
     table.wrong("state", INVALID, &["\"\"", "\"é\"", "\"a b\"", "\"sync\""]);
     table.wrong("changed", TYPE, &["1", "true", "{}", "[1]", "[null]", "[[]]", &deep(1_000)]);

@@ -22,12 +22,18 @@ fn fields() -> Vec<Wrong> {
     table.wrong("address", INVALID, &["1", "true", "[]", "{}", &deep(1_000), r#""\ud800""#]);
     table.text("token", INVALID, INVALID, (256, INVALID)).wrong("token", INVALID, &["\"é\"", "\" a\""]);
     table.wrong("expiration", INVALID, &["true", "[]", "{}", "\"\"", "\"soon\"", "\"NaN\"", "1e300", "-1"]);
-    table.wrong("expiration", INVALID, &["0", "3600", "\"3600\"", "1577836800000", "\"2999-01-01\"", "\"é\""]);
+    table.wrong(
+        "expiration",
+        INVALID,
+        &["0", "3600", "\"3600\"", "1577836800000", "\"2999-01-01\"", "\"é\""],
+    );
     table.wrong("expiration", INVALID, &CONTROLS);
     table.wrong("expiration", INVALID, &[&long(10_000), &"9".repeat(50), &deep(1_000)]);
     table.wrong("payload", INVALID, &["1", "0", "\"true\"", "\"\"", "[]", "{}"]);
     table.wrong("params", INVALID, &["1", "true", "\"\"", "[]", "\"ttl\""]);
-    for ttl in ["true", "[]", "{}", "\"\"", "\"soon\"", "0", "-1", "\"0\"", "1.5", "\"1h\"", r#""1\n2""#, "\"é\""] {
+    for ttl in
+        ["true", "[]", "{}", "\"\"", "\"soon\"", "0", "-1", "\"0\"", "1.5", "\"1h\"", r#""1\n2""#, "\"é\""]
+    {
         table.inside("params", "params.ttl", INVALID, &[&format!("{{\"ttl\":{ttl}}}")]);
     }
     table.inside("params", "params.ttl", INVALID, &["{\"ttl\":\"60\",\"ttl\":\"60\"}"]);
@@ -43,7 +49,8 @@ fn fields() -> Vec<Wrong> {
 /// Google words these without the field's name, around the address itself.
 fn addresses() -> Vec<(String, u16, &'static str)> {
     let mut cases: Vec<(String, u16, &str)> = Vec::new();
-    for wrong in ["\"\"", "\"é\"", "\"https://é.com/\"", "\"/x\"", "\"https:///\"", "\"https://a b.com/\""] {
+    for wrong in ["\"\"", "\"é\"", "\"https://é.com/\"", "\"/x\"", "\"https:///\"", "\"https://a b.com/\""]
+    {
         cases.push((wrong.to_owned(), 400, NO_HOST));
     }
     cases.extend(CONTROLS.map(|wrong| (wrong.to_owned(), 400, NO_HOST)));
@@ -181,9 +188,12 @@ async fn a_path_that_names_no_resource_is_refused() {
     let query = format!("{WATCH}?syncToken={}", "a".repeat(5_000));
     let told = server.ask("POST", &query).token(&token).body(good().text()).send().await.google();
     assert!(told.0 == 400 && told.2.starts_with("Invalid value: channel.resourceUri "), "{told:?}");
-    let changes = server.ask("POST", "/drive/v3/changes/watch").token(&token).body(good().text()).send().await;
+    let changes =
+        server.ask("POST", "/drive/v3/changes/watch").token(&token).body(good().text()).send().await;
     assert_eq!(changes.google(), (400, "required".into(), "Required parameter: pageToken".into()));
-    for (method, path) in [("GET", WATCH), ("PUT", WATCH), ("POST", "/watch"), ("POST", "/a/b"), ("POST", "/")] {
+    for (method, path) in
+        [("GET", WATCH), ("PUT", WATCH), ("POST", "/watch"), ("POST", "/a/b"), ("POST", "/")]
+    {
         let answer = server.ask(method, path).token(&token).body(good().text()).send().await;
         assert_eq!(answer.problem(), (404, "noSuchRoute".into(), None), "{method} {path}");
     }
@@ -197,7 +207,8 @@ async fn nothing_is_stopped_by_a_wrong_value(server: TestServer) {
     let resource_id = format!("{}", opened["resourceId"]);
     let before = server.stored().await;
     let good = Body::of(&[("id", "\"my-1\""), ("resourceId", &resource_id)]);
-    let stop = |body: String| server.ask("POST", "/calendar/v3/channels/stop").token(&token).body(body).send();
+    let stop =
+        |body: String| server.ask("POST", "/calendar/v3/channels/stop").token(&token).body(body).send();
     for field in ["id", "resourceId"] {
         for body in [good.without(field), good.with(field, "null")] {
             let told = stop(body.text()).await.google();

@@ -57,7 +57,9 @@ async fn parameters_are_refused_by_name(server: TestServer) {
         cases.push((format!("{attempts}limit={wrong}"), INVALID, "limit"));
     }
     // The last ones are `x1`, `p`, `pp1` and `1:another:1`.
-    for wrong in ["x", "%00", "%ff", "%C3%A9", "AAAA", "cA==", long.as_str(), "eDE", "cA", "cHAx", "MTphbm90aGVyOjE"] {
+    for wrong in
+        ["x", "%00", "%ff", "%C3%A9", "AAAA", "cA==", long.as_str(), "eDE", "cA", "cHAx", "MTphbm90aGVyOjE"]
+    {
         cases.push((format!("{feed}&syncToken={wrong}"), INVALID, "syncToken"));
         cases.push((format!("{list}pageToken={wrong}"), INVALID, "pageToken"));
         cases.push((format!("{attempts}pageToken={wrong}"), INVALID, "pageToken"));

@@ -40,7 +40,7 @@ pub struct TestServer {
 
 enum Database {
     File(PathBuf),
-    Postgres(TestDatabase, Box<tokio_postgres::Client>),
+    Postgres { client: Box<tokio_postgres::Client>, _dropped: TestDatabase },
 }
 
 impl TestServer {
@@ -65,7 +65,11 @@ impl TestServer {
         let (client, connection) =
             tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
         Tasks::current().spawn("test connection", connection);
-        Self { server: Some(server), address, database: Database::Postgres(database, Box::new(client)) }
+        Self {
+            server: Some(server),
+            address,
+            database: Database::Postgres { client: Box::new(client), _dropped: database },
+        }
     }
 
     pub fn ask(&self, method: &str, target: &str) -> Ask {
@@ -107,7 +111,7 @@ impl TestServer {
                 connection.batch_execute("pragma busy_timeout = 5000").unwrap();
                 diesel::sql_query(STORED).get_result::<Row>(&mut connection).unwrap().stored
             }
-            Database::Postgres(_, client) => client.query_one(STORED, &[]).await.unwrap().get(0),
+            Database::Postgres { client, .. } => client.query_one(STORED, &[]).await.unwrap().get(0),
         }
     }
 
@@ -129,8 +133,7 @@ pub fn folder() -> PathBuf {
 }
 
 async fn start(settings: &[(&str, &str)]) -> (Server, SocketAddr) {
-    let usual =
-        [("LISTEN", "127.0.0.1:0"), ("EGRESS_ALLOW", "127.0.0.0/8"), ("RETRY_SCHEDULE", "0s,1h")];
+    let usual = [("LISTEN", "127.0.0.1:0"), ("EGRESS_ALLOW", "127.0.0.0/8"), ("RETRY_SCHEDULE", "0s,1h")];
     let config = Config::from_pairs(&[&usual[..], settings].concat()).unwrap();
     let parts = Parts {
         listener: bind(config.listen).unwrap(),
