@@ -41,9 +41,10 @@ impl Ask {
 
     pub async fn send(self) -> Answer {
         // A test that says how the body comes says how long it is as well.
-        let length = match self.headers.iter().any(|(name, _)| name == "Transfer-Encoding") {
-            true => String::new(),
-            false => format!("Content-Length: {}\r\n", self.body.len()),
+        let length = if self.headers.iter().any(|(name, _)| name == "Transfer-Encoding") {
+            String::new()
+        } else {
+            format!("Content-Length: {}\r\n", self.body.len())
         };
         let mut request = format!(
             "{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{length}",

@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::as_conversions,
+    clippy::similar_names,
     reason = "test code, helpers included"
 )]
 

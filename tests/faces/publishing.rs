@@ -1,6 +1,9 @@
 //! What a publisher can hold on to: an id or a key makes a publish safe to repeat, and data stays as it was written.
 
-use crate::{server::TestServer, support::receiver::Receiver};
+use crate::{
+    server::TestServer,
+    support::receiver::{Received, Receiver},
+};
 
 async fn an_id_or_a_key_makes_a_publish_repeatable(server: TestServer) {
     let token = server.token("p", "s", "events");
@@ -148,7 +151,7 @@ async fn data_stays_byte_for_byte(server: TestServer) {
         let mut bodies: Vec<&str> = received
             .iter()
             .filter(|request| request.sequence() == Some(seq) && request.event() == Some("a.b"))
-            .map(|request| request.text())
+            .map(Received::text)
             .collect();
         bodies.sort_by_key(|body| body.len());
         assert_eq!(bodies.len(), 2, "{data:.80}\n{}", receiver.transcript());
