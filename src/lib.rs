@@ -4,9 +4,8 @@
 //! notification for every change, in order, until the channel ends. The idea behind it: one log per resource,
 //! one cursor per channel. A publish appends one row whatever the number of channels.
 //!
-//! The layers, each of which may only use those to its right:
-//! `web`, `jobs`, `cli` → `app` → `store`, `signing`, `wake` → `domain`, and
-//! `engine` → `store`, `signing`, `outbound`, `wake`, `domain`. Only `cli::serve` knows everything.
+//! The layers, each of which may only use those to its right: `web` → `jobs` → `app`, `engine` → `store`, `signing`,
+//! `outbound`, `wake` → `domain`. `app` and `engine` do not know each other. Only `cli::server` knows everything.
 
 pub mod app;
 pub mod cli;

@@ -1,5 +1,5 @@
 //! Identifiers that Watchpost makes itself: time-ordered, 128 bits, lower-case hex, so header-safe and free of
-//! the dots that would make a signed string ambiguous (`reliability.md` S5 tells why).
+//! the dots that would make a signed string ambiguous.
 
 use uuid::Builder;
 

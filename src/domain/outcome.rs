@@ -1,4 +1,4 @@
-//! What an answer means. The table of `design.md`, as one function.
+//! What a receiver's answer means, as one function.
 
 /// What came of one attempt, as the ledger names it and the machine acts on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

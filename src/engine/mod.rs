@@ -6,7 +6,7 @@
 //! `render` is how it looks; `checkpoint` is what becomes durable; `lease` says which node may deliver at all;
 //! `driver` carries out and is dull.
 //!
-//! Called by `cli::serve`, rung by `wake`, swept by the retry job. It knows neither `app` nor `web`. Losing any
+//! Started by `cli::server`, rung by `wake`, swept by the retry job. It knows neither `app` nor `web`. Losing any
 //! bell costs latency, never an event: start-up and sweep find work by index in the store.
 
 mod checkpoint;

@@ -1,4 +1,5 @@
-//! The only code that talks HTTP to the outside, and the only user of reqwest.
+//! The only code that talks HTTP to the outside. (`cli::client` talks to a Watchpost server that the operator named,
+//! and to nobody else.)
 //!
 //! Every address passes one policy, twice: as text when somebody names it ([`EgressPolicy::judge`]), and as the IP
 //! addresses it turns out to be whenever a connection is opened. Nothing here decides about retries, or writes.

@@ -7,6 +7,7 @@
 mod body;
 mod extract;
 mod google;
+mod openapi;
 mod ops;
 mod v1;
 
@@ -29,6 +30,7 @@ pub struct Web {
 pub fn routes(config: &mut ServiceConfig, web: &Web) {
     config.app_data(Data::new(web.clone()));
     ops::routes(config);
+    openapi::routes(config);
     v1::routes(config, &web.native_prefix);
     google::routes(config);
 }

@@ -63,11 +63,7 @@ impl Story {
     }
 
     async fn watch(&self) -> Result<String, Failure> {
-        let random: [u8; 4] = self.app.entropy.bytes();
-        let channel = random.iter().fold("demo-".to_owned(), |mut id, byte| {
-            let _ = write!(id, "{byte:02x}");
-            id
-        });
+        let channel = self.fresh_id("demo");
         let body = json!({ "id": channel, "type": "web_hook", "address": format!("{}{}", self.base, bin::PATH), "token": "from=dev" });
         let answer = self.client.post(&format!("/{CALENDAR}/watch"), &body).await?;
         let expires_at =
@@ -76,6 +72,15 @@ impl Story {
         let rounded = Duration::from_hours(left.as_secs().saturating_add(1_800) / 3_600);
         say(&format!("1 watch   {CALENDAR} → 200, expires in {}", format_duration(rounded)));
         Ok(channel)
+    }
+
+    /// An id that no earlier run has used: ids of ended channels stay taken.
+    fn fresh_id(&self, prefix: &str) -> String {
+        let random: [u8; 4] = self.app.entropy.bytes();
+        random.iter().fold(format!("{prefix}-"), |mut id, byte| {
+            let _ = write!(id, "{byte:02x}");
+            id
+        })
     }
 
     /// The receiver answers 503 twice while two events come in.
@@ -152,15 +157,21 @@ Your turn  (retry steps are shortened here: a real server waits 5 s, 30 s, 2 min
   publish   curl -s {base}{prefix}/events -H \"Authorization: Bearer $TOKEN\" \\
               -d '{{\"resource\": \"{CALENDAR}\", \"name\": \"calendar.event.updated\"}}'
   received  curl -s {base}{bin}
-  watch     with Google's Python client:
-              build(\"calendar\", \"v3\", static_discovery=True, credentials=Credentials(token=TOKEN),
-                    client_options={{\"api_endpoint\": \"{base}/calendar/v3/\"}}).events().watch(
-                calendarId=\"primary\", body={{\"id\": \"my-1\", \"type\": \"web_hook\", \"address\": \"{base}{bin}\"}}).execute()
   verify    a signed channel opened by POST {prefix}/channels, with pip install standardwebhooks:
               Webhook(secret).verify(body, headers)
+  watch     with Google's own client, in python3 after pip install google-api-python-client:
+
+import os
+from google.oauth2.credentials import Credentials
+from googleapiclient.discovery import build
+calendar = build(\"calendar\", \"v3\", static_discovery=True, credentials=Credentials(os.environ[\"TOKEN\"]),
+                 client_options={{\"api_endpoint\": \"{base}/calendar/v3/\"}})
+calendar.events().watch(calendarId=\"primary\", body={{
+    \"id\": \"{mine}\", \"type\": \"web_hook\", \"address\": \"{base}{bin}\"}}).execute()
 
 Notifications as they happen; Ctrl-C ends.",
             bin = bin::PATH,
+            mine = self.fresh_id("my"),
         ));
     }
 

@@ -34,7 +34,7 @@ use crate::{
 
 const BODY_BYTES_MAX: usize = 64 * 1_024;
 const PAGE_DEFAULT: i64 = 50;
-/// Options that the contract names and that come with a later version: refused, not dropped in silence.
+/// Options that come with a later version: refused, not dropped in silence.
 const LATER: &[&str] =
     &["events", "auth", "rateLimit", "renewal", "lifecycle", "lifecycleAddress", "redirects"];
 

@@ -19,7 +19,7 @@ use crate::{
     domain::invalid::{FieldError, Invalid},
 };
 
-/// Each route by its method, so that what is not in the contract falls through to the Google face.
+/// Each route by its method, so that what is not registered here falls through to the Google face.
 pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     let path = |rest: &str| format!("{prefix}{rest}");
     config.route(&path("/events"), web::post().to(publish::publish));

@@ -1,34 +1,17 @@
-//! PostgreSQL: arrays with UNNEST, a fixed lock order, and a commit whose fate is found out when it is unknown.
-//!
-//! Lock order. Appending: idempotency keys (sorted), resources (by id), work. Checkpoints: lease, cursors (by
-//! channel), work. Single-channel commands: resource, channel, cursor, word of the change.
+//! Appending a batch of publishes: a handful of statements whatever its size.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use diesel::{
-    ConnectionError, ConnectionResult,
     prelude::*,
     result::QueryResult,
-    sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text},
+    sql_types::{Array, BigInt, Binary, Nullable, SmallInt, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use tokio_postgres::config::SslMode;
 
 use crate::{
-    domain::{
-        channel::{ChannelKey, ResourceKey},
-        resource::ResourcePath,
-        time::Timestamp,
-    },
+    domain::{channel::ResourceKey, resource::ResourcePath, time::Timestamp},
     store::{
-        attempts::NewAttemptRow,
-        checkpoint::{Attempt, Checkpoint, Checkpointed, Parked},
-        cursors::CursorRow,
-        error::{StoreError, StoreResult},
-        exceptions::ExceptionRow,
         idempotency::{answer_text, stored},
         journal::{
             self, Appended, Fingerprint, FirstAnswer, Key, PlacedEvent, Placement, Publish, Raised, Stored,
@@ -36,96 +19,6 @@ use crate::{
         schema::{events, resources},
     },
 };
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const TCP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Connects with the options that R-PG-13 asks for: several hosts, a writable one wanted, dead peers noticed.
-pub(in crate::store) async fn connect(url: String) -> ConnectionResult<AsyncPgConnection> {
-    let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(chain(&error));
-    let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
-    config
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_user_timeout(TCP_TIMEOUT)
-        .keepalives_idle(TCP_TIMEOUT)
-        .application_name("watchpost");
-    if config.get_hosts().len() > 1 {
-        config.target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
-    }
-    // `prefer`, the default of the URL, would accept any certificate or none: it is honest as "no TLS".
-    let mut connection = if config.get_ssl_mode() == SslMode::Require {
-        let (client, driver) = config.connect(tls()?).await.map_err(bad)?;
-        AsyncPgConnection::try_from_client_and_connection(client, driver).await?
-    } else {
-        let (client, driver) = config.connect(tokio_postgres::NoTls).await.map_err(bad)?;
-        AsyncPgConnection::try_from_client_and_connection(client, driver).await?
-    };
-    // A timeout that hit a COMMIT would leave its fate unknown; time is bounded by the callers instead.
-    connection
-        .batch_execute(
-            "set statement_timeout = 0; set lock_timeout = '10s'; \
-             set idle_in_transaction_session_timeout = '10s'; set timezone = 'UTC'",
-        )
-        .await
-        .map_err(ConnectionError::CouldntSetupConfiguration)?;
-    Ok(connection)
-}
-
-fn tls() -> ConnectionResult<tokio_postgres_rustls::MakeRustlsConnect> {
-    use rustls_platform_verifier::BuilderVerifierExt;
-    let bad = |error: rustls::Error| ConnectionError::BadConnection(error.to_string());
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(bad)?
-        .with_platform_verifier()
-        .map_err(bad)?
-        .with_no_client_auth();
-    Ok(tokio_postgres_rustls::MakeRustlsConnect::new(config))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
-/// Refuses a server that would break the promise behind a 2xx.
-pub(in crate::store) async fn check_durability(c: &mut AsyncPgConnection) -> StoreResult<String> {
-    #[derive(QueryableByName)]
-    struct Setting {
-        #[diesel(sql_type = Text)]
-        name: String,
-        #[diesel(sql_type = Text)]
-        setting: String,
-    }
-    let settings: Vec<Setting> = diesel::sql_query(
-        "select name, setting from pg_settings where name in \
-         ('fsync', 'full_page_writes', 'synchronous_commit', 'data_checksums', 'server_version') order by name",
-    )
-    .load(c)
-    .await?;
-    for setting in &settings {
-        if matches!(
-            (setting.name.as_str(), setting.setting.as_str()),
-            ("fsync" | "full_page_writes" | "synchronous_commit", "off")
-        ) {
-            let text =
-                format!("the server runs with {} = off: an acknowledged event could be lost", setting.name);
-            return Err(StoreError::Unavailable(text.into()));
-        }
-    }
-    Ok(settings
-        .iter()
-        .map(|setting| format!("{} = {}", setting.name, setting.setting))
-        .collect::<Vec<_>>()
-        .join(", "))
-}
 
 /// Writes a batch up to, but not including, its commit.
 pub(in crate::store) async fn append(
@@ -426,129 +319,4 @@ pub(in crate::store) async fn is_committed(
         .await?;
     c.batch_execute("rollback").await?;
     Ok(locked.is_some() && found > 0)
-}
-
-/// Writes a checkpoint up to, but not including, its commit. `None`: the lease has another epoch.
-pub(in crate::store) async fn checkpoint(
-    c: &mut AsyncPgConnection,
-    checkpoint: &Checkpoint,
-) -> QueryResult<Option<Checkpointed>> {
-    #[derive(QueryableByName)]
-    struct Epoch {
-        #[diesel(sql_type = BigInt)]
-        epoch: i64,
-    }
-    let lease: Vec<Epoch> =
-        diesel::sql_query("select epoch from lease where id = 1 and epoch = $1 for share")
-            .bind::<BigInt, _>(checkpoint.epoch)
-            .load(c)
-            .await?;
-    if !lease.iter().any(|lease| lease.epoch == checkpoint.epoch) {
-        return Ok(None);
-    }
-    let moved = update_cursors(c, checkpoint).await?;
-    raise_fanned(c, &checkpoint.fanned).await?;
-    insert_attempts(c, &checkpoint.attempts).await?;
-    insert_parked(c, &checkpoint.parked).await?;
-    Ok(Some(Checkpointed { moved }))
-}
-
-async fn update_cursors(c: &mut AsyncPgConnection, checkpoint: &Checkpoint) -> QueryResult<Vec<ChannelKey>> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = BigInt)]
-        channel: i64,
-    }
-    if checkpoint.cursors.is_empty() {
-        return Ok(Vec::new());
-    }
-    // Of two rows for one channel the later holds; UPDATE … FROM would take any.
-    let rows: BTreeMap<i64, CursorRow> =
-        checkpoint.cursors.iter().map(|cursor| (cursor.channel.0, cursor.into())).collect();
-    let rows: Vec<CursorRow> = rows.into_values().collect();
-    let channels: Vec<i64> = rows.iter().map(|row| row.channel).collect();
-    // UPDATE … FROM locks in the order of its plan; locking first keeps the order fixed.
-    diesel::sql_query("select channel from cursors where channel = any($1) order by channel for update")
-        .bind::<Array<BigInt>, _>(&channels)
-        .execute(c)
-        .await?;
-    macro_rules! column {
-        ($field:ident) => {
-            &rows.iter().map(|row| row.$field).collect::<Vec<_>>()
-        };
-    }
-    let applied: Vec<Row> = diesel::sql_query(
-        "update cursors c
-         set seq = u.seq, behind = u.behind, due_at_ms = u.due_at_ms, attempts = u.attempts,
-             client_errors = u.client_errors, failing_since_ms = u.failing_since_ms,
-             pinned_seq = u.pinned_seq, last_success_at_ms = u.last_success_at_ms
-         from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-           as u (channel, moved, seq, behind, due_at_ms, attempts, client_errors, failing_since_ms,
-                 pinned_seq, last_success_at_ms)
-         where c.channel = u.channel and c.moved = u.moved
-         returning c.channel",
-    )
-    .bind::<Array<BigInt>, _>(&channels)
-    .bind::<Array<BigInt>, _>(column!(moved))
-    .bind::<Array<BigInt>, _>(column!(seq))
-    .bind::<Array<Bool>, _>(column!(behind))
-    .bind::<Array<Nullable<BigInt>>, _>(column!(due_at_ms))
-    .bind::<Array<BigInt>, _>(column!(attempts))
-    .bind::<Array<BigInt>, _>(column!(client_errors))
-    .bind::<Array<Nullable<BigInt>>, _>(column!(failing_since_ms))
-    .bind::<Array<Nullable<BigInt>>, _>(column!(pinned_seq))
-    .bind::<Array<Nullable<BigInt>>, _>(column!(last_success_at_ms))
-    .load(c)
-    .await?;
-    let applied: std::collections::HashSet<i64> = applied.into_iter().map(|row| row.channel).collect();
-    Ok(channels.into_iter().filter(|channel| !applied.contains(channel)).map(ChannelKey).collect())
-}
-
-async fn raise_fanned(c: &mut AsyncPgConnection, fanned: &[(ResourceKey, i64)]) -> QueryResult<()> {
-    if fanned.is_empty() {
-        return Ok(());
-    }
-    let mut highest = BTreeMap::new();
-    for (key, seq) in fanned {
-        let seq = *seq;
-        highest.entry(key.0).and_modify(|highest: &mut i64| *highest = seq.max(*highest)).or_insert(seq);
-    }
-    let (keys, seqs): (Vec<i64>, Vec<i64>) = highest.into_iter().unzip();
-    diesel::sql_query("select resource from work where resource = any($1) order by resource for update")
-        .bind::<Array<BigInt>, _>(&keys)
-        .execute(c)
-        .await?;
-    diesel::sql_query(
-        "update work w set fanned_seq = greatest(w.fanned_seq, u.fanned_seq)
-         from unnest($1, $2) as u (resource, fanned_seq) where w.resource = u.resource",
-    )
-    .bind::<Array<BigInt>, _>(&keys)
-    .bind::<Array<BigInt>, _>(&seqs)
-    .execute(c)
-    .await?;
-    diesel::sql_query("delete from work where resource = any($1) and head_seq <= fanned_seq")
-        .bind::<Array<BigInt>, _>(&keys)
-        .execute(c)
-        .await?;
-    Ok(())
-}
-
-async fn insert_attempts(c: &mut AsyncPgConnection, attempts: &[Attempt]) -> QueryResult<()> {
-    if attempts.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<NewAttemptRow> = attempts.iter().map(Into::into).collect();
-    diesel::insert_into(crate::store::schema::attempts::table).values(&rows).execute(c).await?;
-    Ok(())
-}
-
-async fn insert_parked(c: &mut AsyncPgConnection, parked: &[Parked]) -> QueryResult<()> {
-    for parked in parked {
-        diesel::insert_into(crate::store::schema::exceptions::table)
-            .values(ExceptionRow::from(parked))
-            .on_conflict_do_nothing()
-            .execute(c)
-            .await?;
-    }
-    Ok(())
 }

@@ -1,0 +1,240 @@
+//! A channel is changed or ended. Both raise `rev`, and leave word for a delivering node elsewhere.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use crate::{
+    domain::{
+        channel::{CatchUp, ChannelKey, ChannelOptions, ChannelState, Format, ResourceKey},
+        time::Timestamp,
+    },
+    store::{
+        Store,
+        connection::{Connection, on},
+        error::{StoreError, StoreResult},
+        resources,
+        schema::{self, channels, cursors, work},
+    },
+};
+
+/// New values for a channel. `None` leaves a field alone.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelChange {
+    pub address: Option<String>,
+    pub token: Option<Option<String>>,
+    pub format: Option<Format>,
+    pub payload: Option<bool>,
+    pub catch_up: Option<CatchUp>,
+    pub expires_at: Option<Timestamp>,
+    pub options: Option<ChannelOptions>,
+}
+
+impl Store {
+    /// Changes a channel that has not ended. A new expiration revives one that expired within its grace.
+    pub async fn change_channel(
+        &self,
+        key: ChannelKey,
+        change: ChannelChange,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
+        let change = std::sync::Arc::new(change);
+        self.write(move |connection| {
+            let change = std::sync::Arc::clone(&change);
+            Box::pin(async move { apply(connection, key, &change, now).await })
+        })
+        .await
+    }
+
+    /// Ends a channel in `state`. False when it had ended before.
+    pub async fn end_channel(
+        &self,
+        key: ChannelKey,
+        state: ChannelState,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
+        self.write(move |connection| Box::pin(async move { end(connection, key, state, now).await })).await
+    }
+}
+
+/// Locks the channel's row (against changes, not against references: a checkpoint's attempts refer to it while
+/// this command may wait for the checkpoint's cursors) and reads what decides about a change: its resource, state, end and expiration.
+pub(super) async fn lock(connection: &mut Connection, key: ChannelKey) -> StoreResult<Option<Locked>> {
+    let row = channels::table.find(key.0).select((
+        channels::resource,
+        channels::state,
+        channels::end_seq,
+        channels::expires_at_ms,
+    ));
+    let found: Option<(i64, String, Option<i64>, i64)> = match connection {
+        Connection::Sqlite(c) => row.first(&mut **c).await.optional(),
+        Connection::Postgres(c) => row.for_no_key_update().first(&mut **c).await.optional(),
+    }?;
+    let Some((resource, state, end_seq, expires_at)) = found else { return Ok(None) };
+    let state = ChannelState::parse(&state).ok_or(StoreError::Unreadable("state"))?;
+    Ok(Some(Locked {
+        resource: ResourceKey(resource),
+        state,
+        end_seq,
+        expires_at: Timestamp::from_millis(expires_at),
+    }))
+}
+
+pub(super) struct Locked {
+    pub(super) resource: ResourceKey,
+    pub(super) state: ChannelState,
+    pub(super) end_seq: Option<i64>,
+    pub(super) expires_at: Timestamp,
+}
+
+impl Locked {
+    /// Whether the channel lives, or can be revived by a new expiration.
+    pub(super) fn is_changeable(&self, renews: bool) -> bool {
+        match self.state {
+            ChannelState::Active | ChannelState::Paused | ChannelState::Suspended => true,
+            ChannelState::Expired => renews && self.end_seq.is_none(),
+            ChannelState::Gone | ChannelState::Stopped => false,
+        }
+    }
+}
+
+#[derive(AsChangeset)]
+#[diesel(table_name = channels)]
+struct ChangedColumns<'a> {
+    address: Option<&'a str>,
+    token: Option<Option<&'a str>>,
+    format: Option<&'a str>,
+    payload: Option<bool>,
+    catch_up: Option<&'a str>,
+    expires_at_ms: Option<i64>,
+    options: Option<String>,
+    state: Option<&'a str>,
+    ended_at_ms: Option<Option<i64>>,
+}
+
+async fn apply(
+    connection: &mut Connection,
+    key: ChannelKey,
+    change: &ChannelChange,
+    now: Timestamp,
+) -> StoreResult<bool> {
+    let Some(locked) = lock(connection, key).await? else { return Ok(false) };
+    if !locked.is_changeable(change.expires_at.is_some()) {
+        return Ok(false);
+    }
+    // The job may not have noticed yet that the channel is over: then this is its revival all the same.
+    let revived = locked.state == ChannelState::Expired
+        || (change.expires_at.is_some() && locked.state == ChannelState::Active && locked.expires_at <= now);
+    let options = match &change.options {
+        Some(options) => Some(serde_json::to_string(options).map_err(|_| StoreError::Unreadable("options"))?),
+        None => None,
+    };
+    let columns = ChangedColumns {
+        address: change.address.as_deref(),
+        token: change.token.as_ref().map(Option::as_deref),
+        format: change.format.map(Format::as_str),
+        payload: change.payload,
+        catch_up: change.catch_up.map(CatchUp::as_str),
+        expires_at_ms: change.expires_at.map(Timestamp::as_millis),
+        options,
+        state: revived.then_some(ChannelState::Active.as_str()),
+        ended_at_ms: revived.then_some(None),
+    };
+    on!(connection, c => {
+        diesel::update(channels::table.find(key.0))
+            .set((channels::rev.eq(channels::rev + 1), columns))
+            .execute(c)
+            .await
+    })?;
+    if locked.state == ChannelState::Expired {
+        on!(connection, c => {
+            diesel::update(cursors::table.find(key.0))
+                .set((cursors::due_at_ms.eq(Some(now.as_millis())), cursors::moved.eq(cursors::moved + 1)))
+                .execute(c)
+                .await
+        })?;
+    }
+    announce(connection, key).await?;
+    Ok(true)
+}
+
+async fn end(
+    connection: &mut Connection,
+    key: ChannelKey,
+    state: ChannelState,
+    now: Timestamp,
+) -> StoreResult<bool> {
+    let resource: Option<i64> = on!(connection, c => {
+        channels::table.find(key.0).select(channels::resource).first(c).await.optional()
+    })?;
+    let Some(resource) = resource else { return Ok(false) };
+    let head = resources::lock(connection, ResourceKey(resource)).await?;
+    let Some(locked) = lock(connection, key).await? else { return Ok(false) };
+    if !locked.is_changeable(true) {
+        return Ok(false);
+    }
+    on!(connection, c => {
+        diesel::update(channels::table.find(key.0))
+            .set((
+                channels::state.eq(state.as_str()),
+                channels::end_seq.eq(Some(head.seq)),
+                channels::ended_at_ms.eq(Some(now.as_millis())),
+                channels::rev.eq(channels::rev + 1),
+            ))
+            .execute(c)
+            .await
+    })?;
+    freeze(connection, key, locked.resource).await?;
+    announce(connection, key).await?;
+    Ok(true)
+}
+
+/// Makes the cursor stand where it is: behind, with nothing to wake it, before `fanned` can carry it further.
+/// `moved` rises, so that no checkpoint made before makes it level again.
+pub(super) async fn freeze(
+    connection: &mut Connection,
+    key: ChannelKey,
+    resource: ResourceKey,
+) -> StoreResult<()> {
+    // One statement: between two a publish could raise the head, and its event would count as had.
+    let (head, fanned): (i64, Option<i64>) = on!(connection, c => {
+        schema::resources::table
+            .left_join(work::table)
+            .filter(schema::resources::id.eq(resource.0))
+            .select((schema::resources::head_seq, work::fanned_seq.nullable()))
+            .first(c)
+            .await
+    })?;
+    let fanned = fanned.unwrap_or(head);
+    on!(connection, c => {
+        diesel::update(cursors::table.find(key.0).filter(cursors::behind.eq(false)).filter(cursors::seq.lt(fanned)))
+            .set(cursors::seq.eq(fanned))
+            .execute(c)
+            .await
+    })?;
+    on!(connection, c => {
+        diesel::update(cursors::table.find(key.0))
+            .set((
+                cursors::behind.eq(true),
+                cursors::due_at_ms.eq(None::<i64>),
+                cursors::moved.eq(cursors::moved + 1),
+            ))
+            .execute(c)
+            .await
+    })?;
+    Ok(())
+}
+
+/// Leaves word for the delivering node, which may be another one. SQLite has one node, whose bell is enough.
+pub(super) async fn announce(connection: &mut Connection, key: ChannelKey) -> StoreResult<()> {
+    if let Connection::Postgres(c) = connection {
+        diesel::insert_into(schema::changed_channels::table)
+            .values(schema::changed_channels::channel.eq(key.0))
+            // A word that lies there may be taken before this change commits: updating it makes the taker wait.
+            .on_conflict(schema::changed_channels::channel)
+            .do_update()
+            .set(schema::changed_channels::channel.eq(key.0))
+            .execute(&mut **c)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! Writing a checkpoint, fenced by the lease's epoch.
+
+use std::collections::BTreeMap;
+
+use diesel::{
+    prelude::*,
+    result::QueryResult,
+    sql_types::{Array, BigInt, Bool, Nullable},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use crate::{
+    domain::channel::{ChannelKey, ResourceKey},
+    store::{
+        attempts::NewAttemptRow,
+        checkpoint::{Attempt, Checkpoint, Checkpointed, Parked},
+        cursors::CursorRow,
+        exceptions::ExceptionRow,
+    },
+};
+
+/// Writes a checkpoint up to, but not including, its commit. `None`: the lease has another epoch.
+pub(in crate::store) async fn checkpoint(
+    c: &mut AsyncPgConnection,
+    checkpoint: &Checkpoint,
+) -> QueryResult<Option<Checkpointed>> {
+    #[derive(QueryableByName)]
+    struct Epoch {
+        #[diesel(sql_type = BigInt)]
+        epoch: i64,
+    }
+    let lease: Vec<Epoch> =
+        diesel::sql_query("select epoch from lease where id = 1 and epoch = $1 for share")
+            .bind::<BigInt, _>(checkpoint.epoch)
+            .load(c)
+            .await?;
+    if !lease.iter().any(|lease| lease.epoch == checkpoint.epoch) {
+        return Ok(None);
+    }
+    let moved = update_cursors(c, checkpoint).await?;
+    raise_fanned(c, &checkpoint.fanned).await?;
+    insert_attempts(c, &checkpoint.attempts).await?;
+    insert_parked(c, &checkpoint.parked).await?;
+    Ok(Some(Checkpointed { moved }))
+}
+
+async fn update_cursors(c: &mut AsyncPgConnection, checkpoint: &Checkpoint) -> QueryResult<Vec<ChannelKey>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        channel: i64,
+    }
+    if checkpoint.cursors.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Of two rows for one channel the later holds; UPDATE … FROM would take any.
+    let rows: BTreeMap<i64, CursorRow> =
+        checkpoint.cursors.iter().map(|cursor| (cursor.channel.0, cursor.into())).collect();
+    let rows: Vec<CursorRow> = rows.into_values().collect();
+    let channels: Vec<i64> = rows.iter().map(|row| row.channel).collect();
+    // UPDATE … FROM locks in the order of its plan; locking first keeps the order fixed.
+    diesel::sql_query("select channel from cursors where channel = any($1) order by channel for update")
+        .bind::<Array<BigInt>, _>(&channels)
+        .execute(c)
+        .await?;
+    macro_rules! column {
+        ($field:ident) => {
+            &rows.iter().map(|row| row.$field).collect::<Vec<_>>()
+        };
+    }
+    let applied: Vec<Row> = diesel::sql_query(
+        "update cursors c
+         set seq = u.seq, behind = u.behind, due_at_ms = u.due_at_ms, attempts = u.attempts,
+             client_errors = u.client_errors, failing_since_ms = u.failing_since_ms,
+             pinned_seq = u.pinned_seq, last_success_at_ms = u.last_success_at_ms
+         from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+           as u (channel, moved, seq, behind, due_at_ms, attempts, client_errors, failing_since_ms,
+                 pinned_seq, last_success_at_ms)
+         where c.channel = u.channel and c.moved = u.moved
+         returning c.channel",
+    )
+    .bind::<Array<BigInt>, _>(&channels)
+    .bind::<Array<BigInt>, _>(column!(moved))
+    .bind::<Array<BigInt>, _>(column!(seq))
+    .bind::<Array<Bool>, _>(column!(behind))
+    .bind::<Array<Nullable<BigInt>>, _>(column!(due_at_ms))
+    .bind::<Array<BigInt>, _>(column!(attempts))
+    .bind::<Array<BigInt>, _>(column!(client_errors))
+    .bind::<Array<Nullable<BigInt>>, _>(column!(failing_since_ms))
+    .bind::<Array<Nullable<BigInt>>, _>(column!(pinned_seq))
+    .bind::<Array<Nullable<BigInt>>, _>(column!(last_success_at_ms))
+    .load(c)
+    .await?;
+    let applied: std::collections::HashSet<i64> = applied.into_iter().map(|row| row.channel).collect();
+    Ok(channels.into_iter().filter(|channel| !applied.contains(channel)).map(ChannelKey).collect())
+}
+
+async fn raise_fanned(c: &mut AsyncPgConnection, fanned: &[(ResourceKey, i64)]) -> QueryResult<()> {
+    if fanned.is_empty() {
+        return Ok(());
+    }
+    let mut highest = BTreeMap::new();
+    for (key, seq) in fanned {
+        let seq = *seq;
+        highest.entry(key.0).and_modify(|highest: &mut i64| *highest = seq.max(*highest)).or_insert(seq);
+    }
+    let (keys, seqs): (Vec<i64>, Vec<i64>) = highest.into_iter().unzip();
+    diesel::sql_query("select resource from work where resource = any($1) order by resource for update")
+        .bind::<Array<BigInt>, _>(&keys)
+        .execute(c)
+        .await?;
+    diesel::sql_query(
+        "update work w set fanned_seq = greatest(w.fanned_seq, u.fanned_seq)
+         from unnest($1, $2) as u (resource, fanned_seq) where w.resource = u.resource",
+    )
+    .bind::<Array<BigInt>, _>(&keys)
+    .bind::<Array<BigInt>, _>(&seqs)
+    .execute(c)
+    .await?;
+    diesel::sql_query("delete from work where resource = any($1) and head_seq <= fanned_seq")
+        .bind::<Array<BigInt>, _>(&keys)
+        .execute(c)
+        .await?;
+    Ok(())
+}
+
+async fn insert_attempts(c: &mut AsyncPgConnection, attempts: &[Attempt]) -> QueryResult<()> {
+    if attempts.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<NewAttemptRow> = attempts.iter().map(Into::into).collect();
+    diesel::insert_into(crate::store::schema::attempts::table).values(&rows).execute(c).await?;
+    Ok(())
+}
+
+async fn insert_parked(c: &mut AsyncPgConnection, parked: &[Parked]) -> QueryResult<()> {
+    for parked in parked {
+        diesel::insert_into(crate::store::schema::exceptions::table)
+            .values(ExceptionRow::from(parked))
+            .on_conflict_do_nothing()
+            .execute(c)
+            .await?;
+    }
+    Ok(())
+}
