@@ -11,6 +11,8 @@ use crate::{
 
 /// Project and subject of every caller while authentication is off.
 pub const DEFAULT_NAME: &str = "default";
+/// Longest name of a project or subject.
+pub const NAME_BYTES_MAX: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
@@ -99,17 +101,29 @@ impl Principal {
     }
 }
 
+/// Whether a project or subject can be called this.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
 impl App {
-    /// The caller that `token` stands for.
-    pub fn authenticate(&self, token: Option<&str>) -> Result<Principal, AccessError> {
+    /// The caller that the token stands for; `token` is not even looked at while authentication is off.
+    pub fn authenticate(
+        &self,
+        token: impl FnOnce() -> Result<Option<String>, AccessError>,
+    ) -> Result<Principal, AccessError> {
         if self.settings.auth_off {
             return Ok(Principal::everything());
         }
-        let token = token.ok_or(AccessError::Missing)?;
-        let claims = self.keys.jwt.verify(token, self.now()).map_err(|error| {
+        let token = token()?.ok_or(AccessError::Missing)?;
+        let claims = self.keys.jwt.verify(&token, self.now()).map_err(|error| {
             tracing::debug!(error = %error, "a token was refused");
             AccessError::Invalid
         })?;
+        // Others may issue tokens too, and no store holds names like these.
+        if !is_name(&claims.project) || !is_name(&claims.sub) {
+            return Err(AccessError::Invalid);
+        }
         let resources = claims.resources.map(|patterns| {
             patterns.iter().map(|pattern| ResourcePattern::parse(pattern, &claims.sub)).collect()
         });

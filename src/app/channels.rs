@@ -23,6 +23,8 @@ pub const RETRY_STEPS_MAX: usize = 32;
 /// The longest step of a channel's own schedule.
 pub const RETRY_STEP_MAX: Duration = Duration::from_hours(24);
 pub const PAGE_MAX: i64 = 200;
+/// Every notification carries it in a header, and receivers limit those.
+pub const RESOURCE_URI_BYTES_MAX: usize = 4 * 1_024;
 
 /// What a client asks for when it opens a channel.
 #[derive(Clone, Debug)]
@@ -99,8 +101,7 @@ impl App {
     ) -> Result<Opened, ChannelError> {
         principal.require(Scope::Channels)?;
         let now = self.now();
-        let path =
-            ResourcePath::parse(&request.resource).in_field("resource")?.resolve_aliases(&principal.subject);
+        let path = ResourcePath::parse_for(&request.resource, &principal.subject).in_field("resource")?;
         principal.require_resource(&path)?;
         let uid = id::channel_uid(now, self.entropy.bytes());
         let id = request.id.clone().unwrap_or_else(|| uid.clone());
@@ -123,7 +124,7 @@ impl App {
             project: principal.project.clone(),
             id: id.clone(),
             subject: principal.subject.clone(),
-            resource_uri: self.resource_uri(&request.resource, request.query.as_deref()),
+            resource_uri: self.resource_uri(&request.resource, request.query.as_deref())?,
             resource: path,
             face: request.face,
             address,
@@ -147,6 +148,8 @@ impl App {
     /// A channel that the caller may see.
     pub async fn channel(&self, principal: &Principal, id_or_uid: &str) -> Result<ChannelView, ChannelError> {
         principal.require(Scope::Channels)?;
+        // What no channel can be called is not looked up: not every store takes every text.
+        channel::check_id(id_or_uid).map_err(|_| ChannelError::NotFound)?;
         let found = self.store.channel(principal.owner(), id_or_uid.to_owned()).await?;
         found.ok_or(ChannelError::NotFound)
     }
@@ -169,6 +172,8 @@ impl App {
         request: ChangeRequest,
     ) -> Result<ChannelView, ChannelError> {
         let current = self.channel(principal, id_or_uid).await?.channel;
+        // Renewing or turning a channel elsewhere is watching on.
+        principal.require_resource(&current.resource_path)?;
         if let Some(Some(token)) = &request.token {
             channel::check_token(token).in_field("token")?;
         }
@@ -220,6 +225,7 @@ impl App {
         resource_id: &str,
     ) -> Result<(), ChannelError> {
         principal.require(Scope::Channels)?;
+        channel::check_id(id).map_err(|_| ChannelError::NotFound)?;
         let whole_project = crate::store::Owner { project: principal.project.clone(), subject: None };
         let found =
             self.store.channel(whole_project, id.to_owned()).await?.ok_or(ChannelError::NotFound)?.channel;
@@ -272,7 +278,7 @@ impl App {
     }
 
     /// The watched URL, as the client wrote it, on the team's own API host. Credentials in the query stay out.
-    fn resource_uri(&self, written: &str, query: Option<&str>) -> String {
+    fn resource_uri(&self, written: &str, query: Option<&str>) -> Result<String, FieldError> {
         let base = self.settings.api_url.as_str().trim_end_matches('/');
         let written = ascii_uri(written);
         let query: Vec<String> = query
@@ -282,7 +288,13 @@ impl App {
             .map(ascii_uri)
             .collect();
         let mark = if query.is_empty() { "" } else { "?" };
-        format!("{base}/{written}{mark}{}", query.join("&"))
+        let uri = format!("{base}/{written}{mark}{}", query.join("&"));
+        if uri.len() > RESOURCE_URI_BYTES_MAX {
+            let too_long =
+                Invalid::TooLong { max: RESOURCE_URI_BYTES_MAX, unit: "characters with its query" };
+            return Err(FieldError::new("resourceUri", too_long));
+        }
+        Ok(uri)
     }
 }
 

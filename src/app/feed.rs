@@ -67,8 +67,7 @@ pub enum FeedError {
 impl App {
     pub async fn feed(&self, principal: &Principal, request: FeedRequest) -> Result<FeedPage, FeedError> {
         principal.require(Scope::Channels)?;
-        let resource =
-            ResourcePath::parse(&request.resource).in_field("resource")?.resolve_aliases(&principal.subject);
+        let resource = ResourcePath::parse_for(&request.resource, &principal.subject).in_field("resource")?;
         principal.require_resource(&resource)?;
         let resource_id = resource.resource_id(&principal.project);
         let after = match &request.from {

@@ -153,7 +153,7 @@ fn check_resources(
     }
     let mut paths: Vec<ResourcePath> = Vec::with_capacity(written.len());
     for (at, written) in written.iter().enumerate() {
-        let path = ResourcePath::parse(written).in_field(&field(at))?.resolve_aliases(&principal.subject);
+        let path = ResourcePath::parse_for(written, &principal.subject).in_field(&field(at))?;
         if path.is_own() {
             return Err(FieldError::new(
                 field(at),

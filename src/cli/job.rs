@@ -20,6 +20,7 @@ use crate::{
 };
 
 const TOKEN_TTL: Duration = Duration::from_mins(1);
+const LACKS_MIGRATIONS: &str = "the store lacks migrations: run `watchpost migrate` first";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -42,6 +43,8 @@ pub async fn run(args: Args) -> Outcome {
         Database::Sqlite(path) => {
             if let Some(server) = running_server(path) {
                 through(&config, &server, job).await?
+            } else if !path.exists() {
+                return Err(LACKS_MIGRATIONS.into());
             } else {
                 let _lock = StoreLock::take(path)?;
                 here(&config, job).await?
@@ -71,7 +74,7 @@ async fn here(config: &Config, job: JobName) -> Result<Value, Failure> {
     let location = location_of(&config.database);
     let pending = Store::pending_migrations(&location).await?;
     if !pending.is_empty() {
-        return Err("the store lacks migrations: run `watchpost migrate` first".into());
+        return Err(LACKS_MIGRATIONS.into());
     }
     let store = Store::open(&location, Tasks::current(), Box::new(|_, _| {})).await?;
     let master = master_key::load_or_make(config, &SystemEntropy)?;

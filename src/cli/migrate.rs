@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use super::{Outcome, load, say, serve::store_name, server::location_of};
+use super::{
+    Outcome, load, say,
+    serve::store_name,
+    server::{location_of, make_folder},
+};
 use crate::{
     config::{Database, SettingsArgs},
     store::{Store, StoreLock},
@@ -37,7 +41,10 @@ pub async fn run(args: Args) -> Outcome {
     } else {
         // A running server has migrated its store when it started, so here the lock is free or somebody else's.
         let _lock = match &config.database {
-            Database::Sqlite(path) => Some(StoreLock::take(path)?),
+            Database::Sqlite(path) => {
+                make_folder(path)?;
+                Some(StoreLock::take(path)?)
+            }
             Database::Postgres(_) => None,
         };
         Store::migrate(&location).await?

@@ -3,6 +3,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -205,13 +206,16 @@ pub fn location_of(database: &Database) -> Location {
     }
 }
 
+/// Makes the folder of an embedded database, where its lock lies too.
+pub fn make_folder(database: &Path) -> std::io::Result<()> {
+    database.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(Ok(()), std::fs::create_dir_all)
+}
+
 /// The embedded store has one user; a shared one has nodes with identities.
 fn take_lock(config: &Config) -> Result<(StoreLock, String), BoxError> {
     match &config.database {
         Database::Sqlite(path) => {
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                std::fs::create_dir_all(folder)?;
-            }
+            make_folder(path)?;
             if !config.network_file_system {
                 refuse_network(path)?;
             }

@@ -6,7 +6,10 @@ use serde_json::json;
 
 use super::{Failure, Outcome, load, master_key, say};
 use crate::{
-    app::Scope,
+    app::{
+        Scope,
+        access::{NAME_BYTES_MAX, is_name},
+    },
     clock::{Clock, SystemClock},
     config::{Config, Secret, SettingsArgs},
     domain::duration::parse_duration,
@@ -43,8 +46,10 @@ pub fn run(args: &Args) -> Outcome {
     if args.ttl.is_zero() || args.ttl > LIFETIME_MAX {
         return Err(Failure::Usage("--ttl must lie between 1 second and 400 days".to_owned()));
     }
-    if args.project.trim().is_empty() || args.subject.trim().is_empty() {
-        return Err(Failure::Usage("--project and --subject must not be empty".to_owned()));
+    if [&args.project, &args.subject].iter().any(|name| name.trim().is_empty() || !is_name(name)) {
+        return Err(Failure::Usage(format!(
+            "--project and --subject must not be empty, longer than {NAME_BYTES_MAX} bytes or hold control characters"
+        )));
     }
     let config = load(&args.settings)?;
     let token = mint(&config, &args.project, &args.subject, &scopes, &args.resources, args.ttl)?;

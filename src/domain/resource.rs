@@ -60,11 +60,20 @@ impl ResourcePath {
         if segments.last().is_some_and(|last| last == "watch") {
             return Err(Invalid::Rule("name the resource without a trailing /watch"));
         }
-        let path = join(&segments);
-        if path.len() > PATH_BYTES_MAX {
+        Self(join(&segments)).bounded()
+    }
+
+    /// Reads a path with the aliases of `subject`: what every request of that subject names.
+    pub fn parse_for(written: &str, subject: &str) -> Result<Self, Invalid> {
+        // The subject may be longer than its alias.
+        Self::parse(written)?.resolve_aliases(subject).bounded()
+    }
+
+    fn bounded(self) -> Result<Self, Invalid> {
+        if self.0.len() > PATH_BYTES_MAX {
             return Err(Invalid::TooLong { max: PATH_BYTES_MAX, unit: "bytes" });
         }
-        Ok(Self(path))
+        Ok(self)
     }
 
     /// A path that was canonical when it was stored.

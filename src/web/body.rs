@@ -1,13 +1,17 @@
 //! Request bodies: read within bounds, taken apart field by field. Every value that is wrong is named by its path,
 //! such as `events[7].name`; a field given twice is refused, because two readers might pick different ones.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    time::Duration,
+};
 
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt;
 use serde::{
     Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor},
+    de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -21,6 +25,8 @@ use crate::{
 
 /// How long a client may take to send its body.
 const READ_WITHIN: Duration = Duration::from_secs(30);
+/// How much of an unknown field's name is told back.
+const NAME_SHOWN_MAX: usize = 128;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
@@ -34,6 +40,8 @@ pub enum BodyError {
     NotJson(String),
     #[error("the body is not a JSON object")]
     NotObject,
+    #[error(transparent)]
+    Field(#[from] FieldError),
 }
 
 /// Reads the whole body, at most `max` bytes.
@@ -61,30 +69,38 @@ pub struct Object<'b> {
     fields: Vec<(String, &'b RawValue)>,
 }
 
-struct Fields<'b>(Vec<(String, &'b RawValue)>);
+#[derive(Default)]
+struct Fields<'b> {
+    fields: Vec<(String, &'b RawValue)>,
+    /// A name that stands there more than once.
+    twice: Option<String>,
+}
 
 impl<'de: 'b, 'b> Deserialize<'de> for Fields<'b> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct FieldsVisitor;
         impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Vec<(String, &'de RawValue)>;
+            type Value = Fields<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields: Self::Value = Vec::new();
+                let mut read = Fields::default();
+                // A set, because a body may hold some hundred thousand names.
+                let mut seen = HashSet::new();
                 while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
-                    if fields.iter().any(|(known, _)| *known == name) {
-                        return Err(de::Error::custom(format_args!("the field {name:?} is given twice")));
+                    if !seen.insert(name.clone()) {
+                        read.twice.get_or_insert(name);
+                        continue;
                     }
-                    fields.push((name, value));
+                    read.fields.push((name, value));
                 }
-                Ok(fields)
+                Ok(read)
             }
         }
-        deserializer.deserialize_map(FieldsVisitor).map(Fields)
+        deserializer.deserialize_map(FieldsVisitor)
     }
 }
 
@@ -98,7 +114,7 @@ impl<'b> Object<'b> {
         }
         let fields: Fields<'b> =
             serde_json::from_str(text.get()).map_err(|error| BodyError::NotJson(error.to_string()))?;
-        Ok(Self { path: String::new(), fields: fields.0 })
+        Ok(Self::of(fields, String::new())?)
     }
 
     /// The field's whole path, for errors.
@@ -202,14 +218,24 @@ impl<'b> Object<'b> {
     /// An object somewhere inside the body, at `path`.
     pub fn nested(value: &'b RawValue, path: &str) -> Result<Self, FieldError> {
         let fields: Fields<'b> = serde_json::from_str(value.get())
-            .map_err(|_| FieldError::new(path, Invalid::Type("an object that gives each field once")))?;
-        Ok(Self { path: format!("{path}."), fields: fields.0 })
+            .map_err(|_| FieldError::new(path, Invalid::Type("an object")))?;
+        Self::of(fields, format!("{path}."))
+    }
+
+    fn of(read: Fields<'b>, path: String) -> Result<Self, FieldError> {
+        let object = Self { path, fields: read.fields };
+        match read.twice {
+            Some(name) => Err(object.error(shown(&name), Invalid::Rule("be given once"))),
+            None => Ok(object),
+        }
     }
 
     /// Refuses fields that nobody took: a misspelt option must not be dropped in silence.
     pub fn finish(self) -> Result<(), FieldError> {
         match self.fields.first() {
-            Some((name, _)) => Err(self.error(name, Invalid::Rule("not be given: there is no such field"))),
+            Some((name, _)) => {
+                Err(self.error(shown(name), Invalid::Rule("not be given: there is no such field")))
+            }
             None => Ok(()),
         }
     }
@@ -222,6 +248,11 @@ impl<'b> Object<'b> {
         let Some(value) = self.take(name) else { return Ok(None) };
         serde_json::from_str(value.get()).map(Some).map_err(|_| self.error(name, Invalid::Type(expected)))
     }
+}
+
+/// A name of the client's own making, cut to a sane length.
+fn shown(name: &str) -> &str {
+    name.char_indices().nth(NAME_SHOWN_MAX).map_or(name, |(end, _)| name.get(..end).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -243,7 +274,14 @@ mod tests {
 
     #[test]
     fn refuses_what_two_readers_could_read_differently() {
-        assert!(matches!(Object::parse(br#"{"a": 1, "a": 2}"#), Err(BodyError::NotJson(_))));
+        let twice = |body: &'static [u8]| match Object::parse(body) {
+            Err(BodyError::Field(error)) => error.field,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(twice(br#"{"a": 1, "a": 2}"#), "a");
+        assert_eq!(twice(br#"{"a": 1, "\u0061": 2}"#), "a");
+        let mut nested = Object::parse(br#"{"a": {"b": 1, "b": 1}}"#).unwrap();
+        assert_eq!(nested.take_object("a").unwrap_err().field, "a.b");
         assert!(matches!(Object::parse(b"[1]"), Err(BodyError::NotObject)));
         assert!(matches!(Object::parse(br#"{"a": 1"#), Err(BodyError::NotJson(_))));
         assert!(matches!(Object::parse(b"{\"a\": \"\xff\"}"), Err(BodyError::NotJson(_))));

@@ -1,38 +1,74 @@
 //! What both faces read from a request besides its body: credentials and query parameters.
 
+use std::borrow::Cow;
+
 use actix_web::{HttpRequest, http::header::AUTHORIZATION};
 use percent_encoding::percent_decode_str;
 
-use crate::domain::{
-    expiry::parse_whole_number,
-    invalid::{FieldError, Invalid},
+use crate::{
+    app::AccessError,
+    domain::{
+        expiry::parse_whole_number,
+        invalid::{FieldError, Invalid},
+    },
 };
 
 /// The token of `Authorization: Bearer …`.
-pub fn bearer(request: &HttpRequest) -> Option<String> {
+pub fn bearer(request: &HttpRequest) -> Result<Option<String>, AccessError> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
-    let header = headers.next()?.to_str().ok()?;
+    let Some(header) = headers.next() else { return Ok(None) };
     // Two headers could be read differently by whoever stands in front.
     if headers.next().is_some() {
-        return None;
+        return Err(AccessError::Invalid);
     }
-    let (scheme, token) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    let header = header.to_str().map_err(|_| AccessError::Invalid)?;
+    let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
+    Ok(scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned()))
 }
+
+/// Parameters of one request at most.
+const PARAMETERS_MAX: usize = 64;
+/// How much of an unknown parameter's name is told back.
+const NAME_SHOWN_MAX: usize = 128;
 
 /// A request's query, decoded as forms are.
 #[derive(Debug)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
+    /// Whatever is there: Google's clients send parameters of every API, some of them repeatedly.
     pub fn of(request: &HttpRequest) -> Self {
-        let decode =
-            |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-        let pairs = request.query_string().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
-        });
-        Self(pairs.collect())
+        let pairs = pairs(request.query_string());
+        Self(pairs.map(|(name, value)| (decode_lossy(name), decode_lossy(value))).collect())
+    }
+
+    /// The parameters of `known`, each at most once. Others are refused, since a misspelt one must not be dropped
+    /// in silence, and so is what is not UTF-8, which would name something else than was meant.
+    pub fn read(request: &HttpRequest, known: &[&str]) -> Result<Self, FieldError> {
+        let mut read: Vec<(String, String)> = Vec::new();
+        for (name, value) in pairs(request.query_string()).take(PARAMETERS_MAX) {
+            let name = decode_lossy(name);
+            if !known.contains(&name.as_str()) {
+                let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();
+                return Err(FieldError::new(
+                    shown,
+                    Invalid::Rule("not be given: there is no such parameter"),
+                ));
+            }
+            if read.iter().any(|(seen, _)| *seen == name) {
+                return Err(FieldError::new(name, Invalid::Rule("be given once")));
+            }
+            let Ok(value) = percent_decode_str(&value.replace('+', " ")).decode_utf8().map(Cow::into_owned)
+            else {
+                return Err(FieldError::new(name, Invalid::Rule("be UTF-8 once percent-decoded")));
+            };
+            read.push((name, value));
+        }
+        Ok(Self(read))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -52,4 +88,13 @@ impl Query {
         }
         Ok(number)
     }
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+fn decode_lossy(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }

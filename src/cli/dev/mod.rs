@@ -57,19 +57,21 @@ pub async fn run(args: Args) -> Outcome {
     ));
     let story = story::Story::new(&server, &config, bin)?;
     let told = async {
-        let channel = story.tell().await?;
+        story.tell().await?;
         if !args.once {
             story.hand_over();
-            tokio::select! {
-                ended = interrupted() => ended?,
-                () = story.show() => {}
-            }
+            story.show().await;
         }
-        story.stop_channel(&channel).await
-    }
-    .await;
+        Ok(())
+    };
+    // Whoever has seen enough leaves in order, in the middle of the story as well.
+    let told = tokio::select! {
+        told = told => told,
+        ended = interrupted() => ended.map_err(Failure::from),
+    };
+    let stopped = story.stop_leftovers().await;
     server.stop().await;
-    told
+    told.and(stopped)
 }
 
 /// The usual port, or a free one where it is taken and the user did not insist.

@@ -50,8 +50,8 @@ impl Story {
         })
     }
 
-    /// Watch, sync, change, outage. Returns the channel's id.
-    pub async fn tell(&self) -> Result<String, Failure> {
+    /// Watch, sync, change, outage.
+    pub async fn tell(&self) -> Outcome {
         self.stop_leftovers().await?;
         let channel = self.watch().await?;
         let sync = self.next(&channel).await?;
@@ -59,8 +59,7 @@ impl Story {
         self.publish("created").await?;
         let change = self.next(&channel).await?;
         say(&format!("3 change  {}", line(&change)));
-        self.outage(&channel).await?;
-        Ok(channel)
+        self.outage(&channel).await
     }
 
     async fn watch(&self) -> Result<String, Failure> {
@@ -130,8 +129,8 @@ impl Story {
         }
     }
 
-    /// Channels of an earlier run that ended without saying goodbye.
-    async fn stop_leftovers(&self) -> Outcome {
+    /// Stops the story's channels, also those of an earlier run that ended without saying goodbye.
+    pub async fn stop_leftovers(&self) -> Outcome {
         let owner = Owner { project: PROJECT.to_owned(), subject: Some(SUBJECT.to_owned()) };
         let filter = ChannelFilter {
             state: Some(crate::domain::channel::ChannelState::Active),
@@ -140,15 +139,10 @@ impl Story {
         };
         for view in self.app.store.channels(owner, filter).await? {
             if view.channel.address.ends_with(bin::PATH) {
-                self.stop_channel(&view.channel.id).await?;
+                let principal = self.app.authenticate(|| Ok(Some(self.token.clone())))?;
+                self.app.stop_channel(&principal, &view.channel.id).await?;
             }
         }
-        Ok(())
-    }
-
-    pub async fn stop_channel(&self, id: &str) -> Outcome {
-        let principal = self.app.authenticate(Some(&self.token))?;
-        self.app.stop_channel(&principal, id).await?;
         Ok(())
     }
 

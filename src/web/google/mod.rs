@@ -48,12 +48,12 @@ fn answer(outcome: Result<HttpResponse, GoogleError>, request: &HttpRequest) -> 
 
 /// Google's clients send a bearer token, or put it into the query.
 fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, GoogleError> {
-    let query = Query::of(request);
-    let token = bearer(request)
-        .or_else(|| query.get("access_token").map(str::to_owned))
-        .or_else(|| query.get("oauth_token").map(str::to_owned))
-        .or_else(|| query.get("key").map(str::to_owned));
-    Ok(web.app.authenticate(token.as_deref())?)
+    let token = || {
+        let query = Query::of(request);
+        let given = |name: &&str| query.get(name).map(str::to_owned);
+        Ok(bearer(request)?.or_else(|| ["access_token", "oauth_token", "key"].iter().find_map(given)))
+    };
+    Ok(web.app.authenticate(token)?)
 }
 
 async fn read_body(payload: Payload, web: &Web) -> Result<web::Bytes, GoogleError> {
@@ -66,6 +66,7 @@ impl From<BodyError> for GoogleError {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::NotJson(_) | BodyError::NotObject => Self::parse_error(),
+            BodyError::Field(error) => error.into(),
             BodyError::TooLarge { .. } => Self::new(413, "uploadTooLarge", "Request too large."),
             BodyError::TooSlow | BodyError::Broken => Self::new(408, "requestTimeout", "Request timed out."),
         }

@@ -12,6 +12,7 @@ use super::{Problem, authenticate, page_token, read_page_token};
 use crate::{
     app::{
         App, Principal,
+        access::is_name,
         attempts::PAGE_MAX as ATTEMPTS_PAGE_MAX,
         channels::{ChangeRequest, ChannelError, OpenRequest, Opened, PAGE_MAX},
     },
@@ -73,7 +74,7 @@ async fn replace(
         ChannelError::NotFound => taken(),
         error => error.into(),
     })?;
-    let path = ResourcePath::parse(&open.resource).in_field("resource")?.resolve_aliases(&principal.subject);
+    let path = ResourcePath::parse_for(&open.resource, &principal.subject).in_field("resource")?;
     if current.channel.id != id || path != current.channel.resource_path {
         return Err(Problem::from(FieldError::new(
             "resource",
@@ -84,6 +85,14 @@ async fn replace(
         return Err(Problem::from(FieldError::new(
             "secret",
             Invalid::Rule("be given only when the channel is opened"),
+        )));
+    }
+    let given =
+        open.signatures.map(|schemes| schemes.iter().map(|scheme| scheme.as_str()).collect::<Vec<_>>());
+    if given.is_some_and(|given| given != current.channel.options.signatures) {
+        return Err(Problem::from(FieldError::new(
+            "signatures",
+            Invalid::Rule("stay what the channel was opened with"),
         )));
     }
     let change = ChangeRequest {
@@ -112,18 +121,18 @@ pub async fn get(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Resu
 
 pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web)?;
-    let query = Query::of(&request);
+    let query = Query::read(&request, &["resource", "state", "subject", "limit", "pageToken"])?;
     let limit = query.number("limit", PAGE_DEFAULT, 1, PAGE_MAX)?;
-    let resource = query.get("resource").map(|written| {
-        ResourcePath::parse(written).in_field("resource").map(|path| path.resolve_aliases(&principal.subject))
-    });
+    let resource = query
+        .get("resource")
+        .map(|written| ResourcePath::parse_for(written, &principal.subject).in_field("resource"));
     let state = query.get("state").map(|word| {
         ChannelState::parse(word).ok_or_else(|| FieldError::new("state", Invalid::Type("a channel state")))
     });
     let filter = ChannelFilter {
         resource: resource.transpose()?,
         state: state.transpose()?,
-        subject: query.get("subject").map(str::to_owned),
+        subject: query.get("subject").map(read_subject).transpose()?,
         before: read_page_token(query.get("pageToken"))?.map(ChannelKey),
         limit,
     };
@@ -131,6 +140,11 @@ pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, 
     let full = i64::try_from(views.len()).is_ok_and(|rows| rows == limit);
     let next = views.last().filter(|_| full).map(|view| page_token(view.channel.key.0));
     Ok(HttpResponse::Ok().json(page(&views.iter().map(view_json).collect::<Vec<_>>(), next)))
+}
+
+fn read_subject(name: &str) -> Result<String, FieldError> {
+    let wrong = || FieldError::new("subject", Invalid::Rule("be the name of a subject"));
+    is_name(name).then(|| name.to_owned()).ok_or_else(wrong)
 }
 
 pub async fn patch(
@@ -158,7 +172,7 @@ pub async fn attempts(
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web)?;
-    let query = Query::of(&request);
+    let query = Query::read(&request, &["limit", "pageToken"])?;
     let limit = query.number("limit", PAGE_DEFAULT, 1, ATTEMPTS_PAGE_MAX)?;
     let before = read_page_token(query.get("pageToken"))?;
     let attempts = web.app.attempts(&principal, &id, before, limit).await?;

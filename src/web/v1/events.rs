@@ -21,7 +21,7 @@ const PAGE_DEFAULT: i64 = 100;
 
 pub async fn feed(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web)?;
-    let query = Query::of(&request);
+    let query = Query::read(&request, &["resource", "after", "syncToken", "limit", "wait"])?;
     let page = web.app.feed(&principal, read(&query)?).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(page_json(&page)?))
 }

@@ -35,7 +35,7 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
 }
 
 fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {
-    Ok(web.app.authenticate(bearer(request).as_deref())?)
+    Ok(web.app.authenticate(|| bearer(request))?)
 }
 
 /// An opaque place in a list.

@@ -120,6 +120,7 @@ impl From<BodyError> for Problem {
             BodyError::TooLarge { .. } => (413, "bodyTooLarge"),
             BodyError::TooSlow | BodyError::Broken => (408, "bodyTimeout"),
             BodyError::NotJson(_) | BodyError::NotObject => (400, "bodyNotJson"),
+            BodyError::Field(error) => return error.into(),
         };
         Self::new(status, code, error.to_string())
     }

@@ -31,13 +31,13 @@ pub async fn publish(request: HttpRequest, payload: Body, web: Data<Web>) -> Res
     let principal = authenticate(&request, &web)?;
     principal.require(Scope::Events)?;
     let idempotency_key = idempotency_key(&request)?;
-    let query = Query::of(&request);
-    let events = if query.get("resource").is_some() || query.get("name").is_some() {
-        let bytes = body::read(payload, PAYLOAD_BYTES_MAX, &web.app.clock).await?;
-        PublishRequest { events: vec![raw(&request, &query, bytes)?], listed: false, idempotency_key }
-    } else {
+    let query = Query::read(&request, &["resource", "name", "id", "state", "changed"])?;
+    let events = if query.is_empty() {
         let bytes = body::read(payload, REQUEST_BYTES_MAX, &web.app.clock).await?;
         read(&bytes, idempotency_key)?
+    } else {
+        let bytes = body::read(payload, PAYLOAD_BYTES_MAX, &web.app.clock).await?;
+        PublishRequest { events: vec![raw(&request, &query, bytes)?], listed: false, idempotency_key }
     };
     let placed = web.app.publish(&principal, events).await?;
     Ok(HttpResponse::Ok().json(json!({ "events": placed })))
@@ -144,6 +144,10 @@ fn payload(event: &mut Object<'_>) -> Result<Option<Payload>, FieldError> {
             let bytes = BASE64_STANDARD
                 .decode(&encoded)
                 .map_err(|_| event.error("dataBase64", Invalid::Type("base64 with padding")))?;
+            if bytes.len() > PAYLOAD_BYTES_MAX {
+                let too_long = Invalid::TooLong { max: PAYLOAD_BYTES_MAX, unit: "bytes once decoded" };
+                return Err(event.error("dataBase64", too_long));
+            }
             let content_type = content_type.unwrap_or_else(|| OCTETS.to_owned());
             Ok(Some(Payload { content_type, bytes: Bytes::from(bytes) }))
         }

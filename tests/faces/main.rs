@@ -1,0 +1,26 @@
+//! The faces, from outside: what they answer to bad input and to strangers, what a publisher can hold on to, what
+//! the commands say; and the rules by which the sources are laid out.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::as_conversions,
+    clippy::similar_names,
+    reason = "test code, helpers included"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod access;
+mod architecture;
+mod bad_channels;
+mod bad_events;
+mod bad_google;
+mod bad_queries;
+mod cli;
+mod http;
+mod publishing;
+mod server;
+mod wrong;
