@@ -121,7 +121,8 @@ async fn attempt(context: &Context, guard: &Guard, target: &Target, send: Send) 
         Err(error) => (verdict_of(*error), None, Some(error.code()), None),
     };
     if let Err(SendError::Forbidden(refusal)) = &answer {
-        tracing::warn!(channel.uid = %channel.uid, setting = refusal.setting(), "the address is forbidden at send time");
+        let setting = context.policy.opened_by(&channel.address, *refusal);
+        tracing::warn!(channel.uid = %channel.uid, setting, "the address is forbidden at send time");
     }
     if verdict == Verdict::Ours {
         tracing::warn!(error = error, "this node could not send");
