@@ -187,6 +187,7 @@ impl TestApp {
     /// Stops in order and starts again on the same database.
     pub async fn restart(&mut self) {
         self.stop().await;
+        self.base.is_free().await;
         self.come_up().await.expect("the server starts again");
         self.may_send().await;
     }
@@ -196,6 +197,7 @@ impl TestApp {
         let stopping = runtime.handle().spawn(server.stop());
         let stopped = tokio::time::timeout(STOP_WITHIN, stopping).await;
         stopped.expect("a graceful stop within 20 s").unwrap();
+        drop(runtime);
     }
 
     /// Everything stops where it is, and starts again on the same database.
@@ -203,6 +205,7 @@ impl TestApp {
         let Node { server, runtime } = self.node.take().expect("the server runs");
         runtime.kill();
         drop(server);
+        self.base.is_free().await;
         self.come_up().await.expect("the server starts after a crash");
         self.may_send().await;
     }

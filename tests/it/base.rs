@@ -1,14 +1,18 @@
 //! A database that outlives the servers on it.
 
 use std::{
-    path::PathBuf,
+    fs::File,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use tokio_postgres::NoTls;
 use watchpost::{runtime::Tasks, store::Location};
 
-use crate::support::postgres::{TestDatabase, database};
+use crate::support::{
+    postgres::{TestDatabase, database},
+    receiver::in_time,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -48,6 +52,22 @@ impl Base {
             Some(database) => Location::Postgres(database.url().to_owned()),
             None => Location::Sqlite(self.folder.join("watchpost.db")),
         }
+    }
+
+    /// Waits until nobody holds a lock here. A server that is gone may seem to: a process that another test is just
+    /// starting has its descriptors for a moment.
+    pub async fn is_free(&self) {
+        let is_lock = |path: &Path| path.extension().is_some_and(|end| end == "lock" || end == "node");
+        let held = |path: &Path| File::open(path).unwrap().try_lock_shared().is_err();
+        in_time("the locks of a server that is gone", async {
+            let files = std::fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path());
+            for path in files.filter(|path| is_lock(path)) {
+                while held(&path) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        })
+        .await;
     }
 
     /// Runs statements on PostgreSQL, over a connection of its own.

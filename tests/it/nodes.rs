@@ -147,6 +147,7 @@ async fn an_embedded_store_has_one_server() {
     app.publish_many(RESOURCE, "order.changed", 1).await;
     let base: Arc<Base> = Arc::clone(&app.base);
     app.stop().await;
+    base.is_free().await;
     let next = TestApp::on(base, &[]).await;
     assert_eq!(next.publish(json!({ "resource": RESOURCE, "name": "order.changed" })).await[0]["seq"], 2);
     assert!(next.now() >= app.clock.now());

@@ -81,7 +81,7 @@ async fn a_backlog_costs_one_request_per_step_and_arrives_in_order(kind: Kind) {
     let previous: Vec<u64> =
         received[7..].iter().map(|request| request.previous_message().unwrap()).collect();
     assert_eq!(previous, (1..=300).collect::<Vec<_>>());
-    assert_eq!(receiver.max_in_flight("c"), 1);
+    assert_eq!(receiver.max_in_flight_of_any_channel(), 1);
 
     let ledger = app.attempts("c").await;
     let of = |attempt: &Value| (attempt["number"].as_u64(), attempt["attempt"].as_u64());
@@ -238,6 +238,8 @@ async fn attempt_numbers_go_on_after_a_restart(kind: Kind) {
     receiver.answer(Answer::ok());
     app.crash().await;
     app.advance_to(app.next_attempt_at("c").await).await;
+    // Further away than a start looks: the sweep that comes every ten seconds brings it in.
+    app.sweep().await;
     let attempts: Vec<_> = receiver.received().iter().map(|request| request.attempt().unwrap()).collect();
     assert_eq!(attempts, [1, 2, 3, 4]);
     assert_eq!(numbers(&receiver.received()), [1, 1, 1, 1]);
