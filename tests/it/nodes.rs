@@ -9,7 +9,7 @@ use watchpost::clock::Clock as _;
 use crate::{
     app::{TestApp, numbers, seconds},
     base::{Base, Kind},
-    support::receiver::{Answer, Received, Receiver},
+    support::receiver::{Answer, Received, Receiver, in_time},
 };
 
 const RESOURCE: &str = "orders/17";
@@ -22,7 +22,18 @@ const TRY: Duration = Duration::from_secs(2);
 async fn nodes() -> (TestApp, TestApp) {
     let first = TestApp::with(Kind::Postgres, &[("USER_AGENT", "first")]).await;
     let second = TestApp::on(Arc::clone(&first.base), &[("USER_AGENT", "second")]).await;
+    stands_by(&second).await;
     (first, second)
+}
+
+/// Waits until a node does nothing but wait for its next look at the lease.
+async fn stands_by(node: &TestApp) {
+    in_time("the node to stand by", async {
+        while node.clock.sleepers() != 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 fn by(received: &[Received], node: &str) -> Vec<u64> {
@@ -125,7 +136,7 @@ async fn a_node_that_lost_its_lease_sends_nothing() {
     first.settle().await;
     second.sweep().await;
     first.clock.advance(seconds(60));
-    first.settle().await;
+    stands_by(&first).await;
     assert_eq!(numbers(&receiver.received()), (1..=7).collect::<Vec<_>>(), "{}", receiver.transcript());
     assert_eq!(by(&receiver.received(), "first"), [1]);
     assert_eq!(by(&receiver.received(), "second"), (2..=7).collect::<Vec<_>>());
