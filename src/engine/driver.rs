@@ -391,7 +391,7 @@ impl Driver {
         let resource = loaded.channel.resource;
         let head = self.lanes.touch(resource, loaded.head, loaded.fanned, now).head;
         let level = !loaded.cursor.behind;
-        let lane = Lane::load(
+        let mut lane = Lane::load(
             loaded.channel.start_seq,
             loaded.channel.end_seq.unwrap_or(head),
             loaded.cursor.seq,
@@ -399,6 +399,7 @@ impl Driver {
             loaded.cursor.last_success_at,
             self.terms(&loaded.channel),
         );
+        lane.delay_first_attempt(self.context.clock.now());
         let resident = Resident {
             recorded: lane.settled(),
             moved: loaded.cursor.moved,
