@@ -276,8 +276,8 @@ impl TestApp {
     async fn canary(&self) -> &Canary {
         let made = self.canary.get_or_init(|| async {
             let receiver = Receiver::start().await;
-            let opening =
-                json!({ "resource": "canary", "address": receiver.url("/"), "ttlSeconds": 2_592_000 });
+            let opening = json!({ "resource": "canary", "address": receiver.url("/"), "ttlSeconds": 2_592_000,
+                                  "retry": { "schedule": ["0s"] } });
             self.open(opening).await;
             Canary { receiver }
         });

@@ -8,7 +8,12 @@ use crate::{
     support::receiver::{Answer, Received, Receiver},
 };
 
-on_both!(latest_sends_the_newest_of_each_run, all_sends_each, what_was_attempted_keeps_its_number);
+on_both!(
+    latest_sends_the_newest_of_each_run,
+    a_long_run_is_one_request,
+    all_sends_each,
+    what_was_attempted_keeps_its_number,
+);
 
 const RESOURCE: &str = "drive/v3/files/F1";
 
@@ -61,6 +66,23 @@ async fn latest_sends_the_newest_of_each_run(kind: Kind) {
     // Nothing is left over for later.
     app.sweep().await;
     assert_eq!(receiver.received().len(), received.len());
+}
+
+async fn a_long_run_is_one_request(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    receiver.answer(Answer::status(503));
+    opened(&app, &receiver, "latest").await;
+    for part in ["content", "parents", "content"] {
+        let event = json!({ "resource": RESOURCE, "name": "drive.file.updated", "changed": [part] });
+        app.publish(json!({ "events": vec![event; 150] })).await;
+    }
+    app.publish(json!({ "resource": RESOURCE, "name": "drive.file.moved" })).await;
+    receiver.answer(Answer::ok());
+    app.advance_to(app.next_attempt_at("c").await).await;
+    let received = receiver.received();
+    assert_eq!(numbers(&received), [1, 1, 451, 452], "{}", receiver.transcript());
+    assert_eq!(received[2].changed(), Some("content,parents"));
 }
 
 async fn all_sends_each(kind: Kind) {

@@ -118,7 +118,7 @@ async fn nothing_is_sent_at_or_after_the_expiration(kind: Kind) {
     let receiver = Receiver::start().await;
     opened(&app, &receiver, "c", 60).await;
     opened(&app, &receiver, "fails", 60).await;
-    app.advance(seconds(60) - MILLISECOND).await;
+    app.advance(Duration::from_millis(59_999)).await;
     receiver.answer_with(|request| match request.path.as_str() {
         "/fails" => Answer::status(500),
         _ => Answer::ok(),

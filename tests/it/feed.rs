@@ -28,12 +28,12 @@ async fn pages_follow_each_other(kind: Kind) {
     assert_eq!((seqs(&empty), &empty["hasMore"]), (vec![], &json!(false)));
     app.publish_many(RESOURCE, "order.changed", 25).await;
     let mut token = empty["nextSyncToken"].as_str().unwrap().to_owned();
-    for (expected, more) in [(1..=10, true), (11..=20, true), (21..=25, false), (26..=25, false)] {
+    for (expected, more) in [(1..11, true), (11..21, true), (21..26, false), (26..26, false)] {
         let page =
             app.get(&format!("/v1/events?resource={RESOURCE}&limit=10&syncToken={token}")).await.json();
         assert_eq!(seqs(&page), expected.collect::<Vec<_>>());
         assert_eq!(page["hasMore"], more);
-        token = page["nextSyncToken"].as_str().unwrap().to_owned();
+        page["nextSyncToken"].as_str().unwrap().clone_into(&mut token);
     }
     app.publish_many(RESOURCE, "order.changed", 1).await;
     let page = app.get(&format!("/v1/events?resource={RESOURCE}&syncToken={token}")).await.json();
@@ -54,7 +54,7 @@ async fn a_waiting_reader_is_answered_by_a_publish(kind: Kind) {
         }
         app.publish_many(RESOURCE, "order.changed", 1).await;
     };
-    let (page, ()) = in_time("the reader", async { tokio::join!(reading, publishing) }).await;
+    let (page, ()) = in_time("the reader", Box::pin(async { tokio::join!(reading, publishing) })).await;
     assert_eq!(seqs(&page.json()), [2]);
 }
 

@@ -36,6 +36,16 @@ async fn stands_by(node: &TestApp) {
     .await;
 }
 
+/// Waits until a delivering node waits for its next renewal and its next poll.
+async fn delivers(node: &TestApp) {
+    in_time("the node to wait for its clock", async {
+        while node.clock.sleepers() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 fn by(received: &[Received], node: &str) -> Vec<u64> {
     let sent: Vec<Received> =
         received.iter().filter(|request| request.header("user-agent") == Some(node)).cloned().collect();
@@ -91,10 +101,12 @@ async fn the_poll_finds_it_by_itself() {
     let (first, second) = nodes().await;
     let receiver = Receiver::start().await;
     second.open(json!({ "id": "c", "resource": RESOURCE, "address": receiver.url("/") })).await;
+    delivers(&first).await;
     first.clock.advance(POLL);
     receiver.wait_for(1).await;
     first.settle().await;
     second.publish_many(RESOURCE, "order.changed", 2).await;
+    delivers(&first).await;
     first.clock.advance(POLL);
     assert_eq!(numbers(&receiver.wait_for(3).await), [1, 2, 3]);
 }

@@ -19,6 +19,7 @@ on_both!(
     what_is_no_answer_is_a_failed_attempt_with_a_code,
     redirects_are_never_followed,
     attempt_numbers_go_on_after_a_restart,
+    a_first_attempt_has_its_delay,
     own_schedules_count_and_slow_receivers_delay_nobody_else,
 );
 
@@ -246,6 +247,22 @@ async fn attempt_numbers_go_on_after_a_restart(kind: Kind) {
     let ledger = app.attempts("c").await;
     assert_eq!(ledger.len(), 4, "{ledger:?}");
     assert!(ledger.iter().zip(1..).all(|(attempt, number)| attempt["attempt"] == number), "{ledger:?}");
+}
+
+async fn a_first_attempt_has_its_delay(kind: Kind) {
+    let mut app = TestApp::with(kind, &[("RETRY_SCHEDULE", "800ms,5s")]).await;
+    let receiver = Receiver::start().await;
+    opened(&app, &receiver, "c").await;
+    assert_eq!(receiver.received().len(), 1, "the sync is not delayed");
+    for round in 0..2 {
+        app.publish_many(RESOURCE, "order.changed", 3).await;
+        app.settle().await;
+        let due = app.now().plus(Duration::from_millis(800));
+        advance_exactly_to(&app, &receiver, due).await;
+        assert_eq!(receiver.received().len(), 4 + 3 * round, "{}", receiver.transcript());
+        // Nor does it matter whether the channel was in memory when the event came.
+        app.restart().await;
+    }
 }
 
 async fn own_schedules_count_and_slow_receivers_delay_nobody_else(kind: Kind) {
