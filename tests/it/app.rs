@@ -192,6 +192,17 @@ impl TestApp {
         self.may_send().await;
     }
 
+    /// A setting from the next start on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// The one port that a shared database's tests need open.
+    pub async fn canary_port(&self) -> u16 {
+        self.canary().await.receiver.address().port()
+    }
+
     pub async fn stop(&mut self) {
         let Node { server, runtime } = self.node.take().expect("the server runs");
         let stopping = runtime.handle().spawn(server.stop());

@@ -45,3 +45,4 @@ mod nodes;
 mod opening;
 mod restart;
 mod retry;
+mod storm;

@@ -20,6 +20,7 @@ on_both!(
     redirects_are_never_followed,
     attempt_numbers_go_on_after_a_restart,
     a_first_attempt_has_its_delay,
+    a_policy_that_was_tightened_holds_at_send_time,
     own_schedules_count_and_slow_receivers_delay_nobody_else,
 );
 
@@ -263,6 +264,25 @@ async fn a_first_attempt_has_its_delay(kind: Kind) {
         // Nor does it matter whether the channel was in memory when the event came.
         app.restart().await;
     }
+}
+
+async fn a_policy_that_was_tightened_holds_at_send_time(kind: Kind) {
+    let mut app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    opened(&app, &receiver, "c").await;
+    app.set("EGRESS_ALLOW", &format!("127.0.0.0/8:{}", app.canary_port().await));
+    app.restart().await;
+    app.publish_many(RESOURCE, "order.changed", 2).await;
+    app.settle().await;
+    app.advance_to(app.next_attempt_at("c").await).await;
+    assert_eq!((receiver.received().len(), receiver.connections()), (1, 1), "{}", receiver.transcript());
+    let ledger = app.attempts("c").await;
+    assert_eq!(ledger.len(), 3);
+    assert!(ledger[1..].iter().all(|attempt| attempt["error"] == "target_not_allowed"), "{ledger:?}");
+    app.set("EGRESS_ALLOW", "127.0.0.0/8");
+    app.restart().await;
+    app.advance_to(app.next_attempt_at("c").await).await;
+    assert_eq!(numbers(&receiver.received()), [1, 2, 3]);
 }
 
 async fn own_schedules_count_and_slow_receivers_delay_nobody_else(kind: Kind) {
