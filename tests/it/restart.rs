@@ -19,7 +19,7 @@ use watchpost::{
 };
 
 use crate::{
-    app::{PROJECT, SCOPES, SUBJECT, TestApp, numbers},
+    app::{PROJECT, SCOPES, SUBJECT, TestApp, numbers, seconds},
     base::Kind,
     support::receiver::{Answer, Received, Receiver},
 };
@@ -30,6 +30,7 @@ on_both!(
     a_crash_repeats_at_most_five_in_order,
     a_stop_does_not_wait_for_a_receiver_that_hangs,
     what_no_bell_told_of_is_found,
+    channels_that_rested_are_found_again,
 );
 
 const RESOURCE: &str = "orders/17";
@@ -143,6 +144,26 @@ async fn mute(app: &TestApp) -> App {
     App { store, bells: Bells::default(), ..app.server().app.clone() }
 }
 
+fn opening(id: &str, address: String) -> OpenRequest {
+    OpenRequest {
+        face: Face::Native,
+        id: Some(id.to_owned()),
+        resource: RESOURCE.to_owned(),
+        query: None,
+        address,
+        token: None,
+        expiry: Asked::default(),
+        format: Format::Standard,
+        payload: None,
+        catch_up: None,
+        signatures: None,
+        secret: None,
+        headers: std::collections::BTreeMap::new(),
+        retry_schedule: Vec::new(),
+        metadata: std::collections::BTreeMap::new(),
+    }
+}
+
 async fn what_no_bell_told_of_is_found(kind: Kind) {
     let app = TestApp::start(kind).await;
     let receiver = Receiver::start().await;
@@ -157,24 +178,7 @@ async fn what_no_bell_told_of_is_found(kind: Kind) {
     };
     let request = PublishRequest { events: vec![event()], ..PublishRequest::default() };
     mute.publish(&principal, request.clone()).await.unwrap();
-    let opening = OpenRequest {
-        face: Face::Native,
-        id: Some("late".to_owned()),
-        resource: RESOURCE.to_owned(),
-        query: None,
-        address: receiver.url("/late"),
-        token: None,
-        expiry: Asked::default(),
-        format: Format::Standard,
-        payload: None,
-        catch_up: None,
-        signatures: None,
-        secret: None,
-        headers: std::collections::BTreeMap::new(),
-        retry_schedule: Vec::new(),
-        metadata: std::collections::BTreeMap::new(),
-    };
-    mute.open_channel(&principal, opening).await.unwrap();
+    mute.open_channel(&principal, opening("late", receiver.url("/late"))).await.unwrap();
     mute.publish(&principal, request).await.unwrap();
     app.settle().await;
     assert_eq!(receiver.received().len(), 1, "nobody rang");
@@ -185,4 +189,52 @@ async fn what_no_bell_told_of_is_found(kind: Kind) {
     app.settle().await;
     let report = app.sweep().await;
     assert_eq!((report["due"], report["busy"]), (0, 0), "and nothing is left to be found");
+}
+
+/// What has been at rest for a minute leaves memory, and comes back with the next event.
+async fn channels_that_rested_are_found_again(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    opened(&app, &receiver, "level").await;
+    opened(&app, &receiver, "fails").await;
+    app.settle().await;
+    receiver.answer_with(|request| Answer::status(if request.path == "/fails" { 503 } else { 200 }));
+    for round in 2..=4_usize {
+        app.publish_many(RESOURCE, "order.changed", 1).await;
+        app.settle().await;
+        for _ in 0..2 {
+            app.advance(seconds(90)).await;
+            app.sweep().await;
+        }
+        assert_eq!(of(&receiver, "level").len(), round, "{}", receiver.transcript());
+    }
+    receiver.answer(Answer::ok());
+    app.advance_to(app.next_attempt_at("fails").await).await;
+    app.sweep().await;
+    let told = numbers(&of(&receiver, "fails"));
+    assert!(told.is_sorted() && told.ends_with(&[2, 3, 4]), "{told:?}");
+    assert_eq!(numbers(&of(&receiver, "level")), [1, 2, 3, 4]);
+}
+
+/// More channels of one resource than the engine reads at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_channels_than_a_page() {
+    const CHANNELS: usize = 1_050;
+    let mut app = TestApp::start(Kind::Sqlite).await;
+    let receiver = Receiver::start().await;
+    let mute = mute(&app).await;
+    let principal = mute.authenticate(Some(&app.token(PROJECT, SUBJECT, SCOPES))).unwrap();
+    for at in 0..CHANNELS {
+        mute.open_channel(&principal, opening(&format!("c{at}"), receiver.url("/"))).await.unwrap();
+    }
+    app.sweep().await;
+    assert_eq!(receiver.received().len(), CHANNELS, "every sync");
+    mute.store.close().await;
+    app.restart().await;
+    app.publish_many(RESOURCE, "order.changed", 1).await;
+    app.settle().await;
+    let received = receiver.received().split_off(CHANNELS);
+    let told: std::collections::BTreeSet<_> = received.iter().map(|request| request.webhook_id()).collect();
+    assert_eq!((received.len(), told.len()), (CHANNELS, CHANNELS), "every channel, once");
+    assert_eq!(app.sweep().await["busy"], 0);
 }
