@@ -41,6 +41,7 @@ mod endings;
 mod feed;
 mod formats;
 mod google;
+mod http;
 mod nodes;
 mod opening;
 mod restart;

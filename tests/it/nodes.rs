@@ -115,6 +115,22 @@ async fn the_poll_finds_it_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_on_one_node_hears_of_a_publish_on_another() {
+    let (first, second) = nodes().await;
+    let path = format!("/v1/events?resource={RESOURCE}&wait=25s");
+    let publishing = async {
+        // The reader waits as well as the node.
+        while second.clock.sleepers() < 2 {
+            tokio::task::yield_now().await;
+        }
+        first.publish_many(RESOURCE, "order.changed", 1).await;
+        second.clock.advance(seconds(1));
+    };
+    let (page, ()) = Box::pin(async { tokio::join!(second.get(&path), publishing) }).await;
+    assert_eq!(page.json()["items"][0]["seq"], 1, "{page:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_stops_hands_over_at_once() {
     let (mut first, second) = nodes().await;
     let receiver = Receiver::start().await;

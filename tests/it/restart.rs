@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use watchpost::{
     app::{
         App,
@@ -21,7 +22,7 @@ use watchpost::{
 use crate::{
     app::{PROJECT, SCOPES, SUBJECT, TestApp, numbers, seconds},
     base::Kind,
-    support::receiver::{Answer, Received, Receiver},
+    support::receiver::{Answer, Received, Receiver, in_time},
 };
 
 on_both!(
@@ -29,6 +30,7 @@ on_both!(
     a_graceful_stop_under_load_repeats_nothing,
     a_crash_repeats_at_most_five_in_order,
     a_stop_does_not_wait_for_a_receiver_that_hangs,
+    a_stop_does_not_wait_for_readers,
     what_no_bell_told_of_is_found,
     channels_that_rested_are_found_again,
 );
@@ -135,6 +137,26 @@ async fn a_stop_does_not_wait_for_a_receiver_that_hangs(kind: Kind) {
     app.advance_to(app.next_attempt_at("c").await).await;
     assert_eq!(numbers(&receiver.received()), [1, 2, 2, 3]);
     assert_eq!(receiver.received()[2].attempt(), Some(2));
+}
+
+async fn a_stop_does_not_wait_for_readers(kind: Kind) {
+    let mut app = TestApp::start(kind).await;
+    let before = app.clock.sleepers();
+    let mut reader = TcpStream::connect(app.server().address).await.unwrap();
+    let token = app.token(PROJECT, SUBJECT, SCOPES);
+    let request = format!(
+        "GET /v1/events?resource={RESOURCE}&wait=25s HTTP/1.1\r\nHost: localhost\r\n\
+         Authorization: Bearer {token}\r\n\r\n"
+    );
+    reader.write_all(request.as_bytes()).await.unwrap();
+    in_time("the reader to wait", async {
+        while app.clock.sleepers() <= before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    app.restart().await;
+    app.publish_many(RESOURCE, "order.changed", 1).await;
 }
 
 /// An app over the same database whose bells nobody hears.
