@@ -811,9 +811,11 @@ where
 
 /// Writes a checkpoint, again and again until it is durable, the lease is lost or the store is closed.
 async fn write(context: &Context, batch: &Batch) -> Result<Checkpointed, StoreError> {
+    let mut checkpoint = batch.checkpoint.clone();
     loop {
-        match context.store.checkpoint(batch.checkpoint.clone()).await {
+        match context.store.checkpoint(checkpoint.clone()).await {
             Err(error) if !matches!(error, StoreError::Fenced | StoreError::Closed) => {
+                checkpoint.repeated |= matches!(error, StoreError::CommitUnknown);
                 tracing::warn!(error = %error, "a checkpoint was not written; trying again");
                 context.clock.sleep(STORE_RETRY).await;
             }

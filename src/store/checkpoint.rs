@@ -20,6 +20,8 @@ pub struct Checkpoint {
     pub fanned: Vec<(ResourceKey, i64)>,
     pub attempts: Vec<Attempt>,
     pub parked: Vec<Parked>,
+    /// An earlier try of this very checkpoint may have been committed after all.
+    pub repeated: bool,
 }
 
 impl Checkpoint {

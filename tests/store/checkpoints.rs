@@ -203,3 +203,20 @@ async fn an_empty_checkpoint_is_no_failure(base: Base) {
     assert!(Checkpoint::default().is_empty());
     assert!(checkpoint(&store, Checkpoint::default()).await.moved.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_checkpoint_writes_its_attempts_once() {
+    let base = Base::postgres();
+    let store = base.store().await;
+    let channel = opened(&store, channel("c", "r")).await;
+    let numbers = |from| (from..from + 3).map(|number| attempt(channel.key, number)).collect();
+    let first = Checkpoint { attempts: numbers(1), ..Default::default() };
+    checkpoint(&store, first.clone()).await;
+    // Its answer was lost, its commit was not.
+    checkpoint(&store, Checkpoint { repeated: true, ..first }).await;
+    // Both were lost.
+    checkpoint(&store, Checkpoint { attempts: numbers(4), repeated: true, ..Default::default() }).await;
+    let mut told = store.attempts(channel.key, None, 100).await.unwrap();
+    told.reverse();
+    assert_eq!(told.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+}

@@ -13,7 +13,7 @@ use crate::{
     domain::channel::{ChannelKey, ResourceKey},
     store::{
         attempts::NewAttemptRow,
-        checkpoint::{Attempt, Checkpoint, Checkpointed, Parked},
+        checkpoint::{Attempt, Checkpoint, Checkpointed, OUTCOMES_MAX, Parked},
         cursors::CursorRow,
         exceptions::ExceptionRow,
     },
@@ -39,7 +39,9 @@ pub(in crate::store) async fn checkpoint(
     }
     let moved = update_cursors(c, checkpoint).await?;
     raise_fanned(c, &checkpoint.fanned).await?;
-    insert_attempts(c, &checkpoint.attempts).await?;
+    if !(checkpoint.repeated && is_in_ledger(c, &checkpoint.attempts).await?) {
+        insert_attempts(c, &checkpoint.attempts).await?;
+    }
     insert_parked(c, &checkpoint.parked).await?;
     Ok(Some(Checkpointed { moved }))
 }
@@ -122,6 +124,35 @@ async fn raise_fanned(c: &mut AsyncPgConnection, fanned: &[(ResourceKey, i64)]) 
         .execute(c)
         .await?;
     Ok(())
+}
+
+/// Whether an earlier try of this checkpoint was committed: one of its attempts tells for all. Everything else in
+/// a checkpoint comes to the same when it is written twice. Nobody has written a checkpoint in between, so only
+/// the newest rows have to be looked at.
+async fn is_in_ledger(c: &mut AsyncPgConnection, attempts: &[Attempt]) -> QueryResult<bool> {
+    #[derive(QueryableByName)]
+    struct Found {
+        #[diesel(sql_type = Bool)]
+        found: bool,
+    }
+    let Some(first) = attempts.first() else { return Ok(false) };
+    let first = NewAttemptRow::from(first);
+    let Found { found } = diesel::sql_query(
+        "select exists (
+           select 1
+           from (select number, attempt, started_at_ms from attempts
+                 where channel = $1 order by id desc limit $5) as newest
+           where number = $2 and attempt = $3 and started_at_ms = $4
+         ) as found",
+    )
+    .bind::<BigInt, _>(first.channel)
+    .bind::<BigInt, _>(first.number)
+    .bind::<BigInt, _>(first.attempt)
+    .bind::<BigInt, _>(first.started_at_ms)
+    .bind::<BigInt, _>(i64::try_from(OUTCOMES_MAX).unwrap_or(i64::MAX))
+    .get_result(c)
+    .await?;
+    Ok(found)
 }
 
 async fn insert_attempts(c: &mut AsyncPgConnection, attempts: &[Attempt]) -> QueryResult<()> {
