@@ -1,5 +1,5 @@
 //! The faces, from outside: what they answer to bad input and to strangers, what a publisher can hold on to, what
-//! the commands say; and the rules by which the sources are laid out.
+//! the commands say.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,6 @@
 mod support;
 
 mod access;
-mod architecture;
 mod bad_channels;
 mod bad_events;
 mod bad_google;
