@@ -97,6 +97,11 @@ impl Lanes {
         resource
     }
 
+    /// Whether the lanes of the resource have yet to hear of `head`.
+    pub fn is_news(&self, key: ResourceKey, head: i64) -> bool {
+        self.resources.get(&key).is_none_or(|known| known.head < head || known.loading == Loading::No)
+    }
+
     pub fn members(&self, key: ResourceKey) -> Vec<ChannelKey> {
         self.resources
             .get(&key)

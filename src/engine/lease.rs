@@ -21,7 +21,8 @@ use crate::{
 
 pub const TERM: LeaseTerm = LeaseTerm(Duration::from_secs(30));
 const RENEW_EVERY: Duration = Duration::from_secs(5);
-const TRY_EVERY: Duration = Duration::from_secs(2);
+/// How often a node that stands by asks for the lease.
+pub const TRY_EVERY: Duration = Duration::from_secs(2);
 /// What must be left of the lease when a request starts, beyond the attempt's own timeout.
 const MARGIN: Duration = Duration::from_secs(5);
 
@@ -62,30 +63,26 @@ impl Guard {
     }
 }
 
-/// Waits until this node holds the lease.
-pub async fn acquire(
+/// Tries once to take the lease. Not to be dropped half-way: a lease that was granted would be nobody's.
+pub async fn take(
     store: &Store,
     clock: &SharedClock,
     node: &str,
     attempt_timeout: Duration,
-) -> Arc<Guard> {
-    let mut told = false;
-    loop {
-        let asked = clock.monotonic();
-        match store.take_lease(node.to_owned(), TERM).await {
-            Ok(Some(lease)) => {
-                let until = if store.is_shared() { millis(asked + TERM.0) } else { u64::MAX };
-                tracing::info!(lease.epoch = lease.epoch, "this node delivers");
-                return Guard::new(lease, until, attempt_timeout);
+) -> Option<Arc<Guard>> {
+    let asked = clock.monotonic();
+    match store.take_lease(node.to_owned(), TERM).await {
+        Ok(lease) => lease.map(|lease| {
+            if !store.is_shared() {
+                return Guard::new(lease, u64::MAX, attempt_timeout);
             }
-            Ok(None) if !told => {
-                tracing::info!("another node delivers; this one accepts requests and stands by");
-                told = true;
-            }
-            Ok(None) => {}
-            Err(error) => tracing::warn!(error = %error, "the lease could not be asked for"),
+            tracing::info!(lease.epoch = lease.epoch, "this node delivers");
+            Guard::new(lease, millis(asked + TERM.0), attempt_timeout)
+        }),
+        Err(error) => {
+            tracing::warn!(error = %error, "the lease could not be asked for");
+            None
         }
-        clock.sleep(TRY_EVERY).await;
     }
 }
 

@@ -24,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use self::render::BadPrefix;
-use self::{driver::Ended, render::OwnHeaders};
+use self::{driver::Ended, lease::Guard, render::OwnHeaders};
 use crate::{
     clock::SharedClock,
     domain::{backoff::Schedule, time::Timestamp},
@@ -170,10 +170,7 @@ async fn run(
     mut commands: mpsc::Receiver<Command>,
 ) {
     loop {
-        let guard = tokio::select! {
-            guard = lease::acquire(&context.store, &context.clock, &node, context.settings.attempt_timeout) => guard,
-            () = stopped(&mut commands) => return,
-        };
+        let Some(guard) = lease_or_stop(&context, &node, &mut commands).await else { return };
         let keeper = tasks.spawn(
             "lease keeper",
             lease::keep(context.store.clone(), Arc::clone(&context.clock), node.clone(), Arc::clone(&guard)),
@@ -186,6 +183,29 @@ async fn run(
                 tracing::warn!(error = %error, "the lease could not be released and will run out");
             }
             return;
+        }
+    }
+}
+
+/// Stands by until this node has the lease. `None`: it was stopped before.
+async fn lease_or_stop(
+    context: &Context,
+    node: &str,
+    commands: &mut mpsc::Receiver<Command>,
+) -> Option<Arc<Guard>> {
+    let mut told = false;
+    loop {
+        let taken = lease::take(&context.store, &context.clock, node, context.settings.attempt_timeout).await;
+        if taken.is_some() {
+            return taken;
+        }
+        if !told {
+            tracing::info!("another node delivers; this one accepts requests and stands by");
+            told = true;
+        }
+        tokio::select! {
+            () = context.clock.sleep(lease::TRY_EVERY) => {}
+            () = stopped(commands) => return None,
         }
     }
 }

@@ -211,6 +211,10 @@ impl Lane {
         matches!(self.phase, Phase::Resting) && self.outcomes == self.saved
     }
 
+    pub const fn is_in_flight(&self) -> bool {
+        matches!(self.phase, Phase::InFlight { .. })
+    }
+
     pub const fn is_queued(&self) -> bool {
         matches!(self.phase, Phase::Queued)
     }

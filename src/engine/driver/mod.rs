@@ -1,0 +1,364 @@
+//! The driver: one task that owns all lanes and carries out what their machines decide. Everything that waits –
+//! requests, reads, writes – happens in tasks of its own, which report back through the inbox.
+//!
+//! This file is the loop and what it hears. `residence` brings lanes into memory and lets them go, `sending` gives
+//! out slots, `reading` and `saving` talk to the store, `timers` keeps the time.
+
+mod reading;
+mod residence;
+mod saving;
+mod sending;
+mod timers;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use self::{reading::Read, timers::Timers};
+use super::{
+    Command, Context, Seen,
+    checkpoint::{Batch, Entry, Outbox},
+    delivery::{Attempted, Report},
+    lanes::{Lanes, Loading},
+    lease::Guard,
+    machine::{Action, Input, Record},
+    slots::Slots,
+};
+use crate::{
+    domain::channel::{ChannelKey, ResourceKey},
+    runtime::Tasks,
+    store::{BusyResource, Checkpointed, LoadedLane, StoreError},
+    wake::{Bells, Changed, Ear},
+};
+
+/// Messages handled before bells and timers get their turn.
+const MESSAGES_PER_TURN: usize = 256;
+/// How often another node's words are looked for on a shared store.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+/// How long the last requests and checkpoints may take after a stop.
+const STOP_WITHIN: Duration = Duration::from_secs(17);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Stopped,
+    /// Another node has the lease.
+    Lost,
+}
+
+/// What tasks report.
+enum Message {
+    Delivered(Report),
+    Checkpointed(Batch, Result<Checkpointed, StoreError>),
+    /// A page of the level lanes of a resource.
+    Level {
+        resource: ResourceKey,
+        fanned: i64,
+        head: i64,
+        lanes: Vec<LoadedLane>,
+        done: bool,
+    },
+    Lanes(Vec<LoadedLane>),
+    /// Changed channels as they are now, and whom to tell that they were taken.
+    Changed {
+        asked: Vec<ChannelKey>,
+        lanes: Vec<LoadedLane>,
+        taken: Option<oneshot::Sender<()>>,
+    },
+    /// Channels that another node changed.
+    ChangedElsewhere(Vec<LoadedLane>),
+    /// What a sweep found.
+    Found {
+        busy: Vec<BusyResource>,
+        due: Vec<ChannelKey>,
+        done: bool,
+    },
+    Poll,
+}
+
+struct Driver {
+    context: Arc<Context>,
+    guard: Arc<Guard>,
+    tasks: Tasks,
+    lanes: Lanes,
+    slots: Slots,
+    outbox: Outbox,
+    timers: Timers,
+    reads: VecDeque<Read>,
+    reading: usize,
+    sweeping: bool,
+    writing: bool,
+    /// Lanes whose turn came while no request may start.
+    held: Vec<ChannelKey>,
+    /// Lanes that are being read, so that no second read is made for them.
+    expected: HashSet<ChannelKey>,
+    /// The newest revision known of channels that changed while something was being read: what an older read
+    /// brings of them is out of date.
+    newest: HashMap<ChannelKey, i64>,
+    settlers: Vec<oneshot::Sender<()>>,
+    stopping: bool,
+    inbox: mpsc::UnboundedSender<Message>,
+}
+
+/// Delivers until stopped or until the lease is lost.
+pub async fn run(
+    context: Arc<Context>,
+    guard: Arc<Guard>,
+    bells: &Bells,
+    tasks: Tasks,
+    commands: &mut mpsc::Receiver<Command>,
+) -> Ended {
+    let (ear, mut changes) = bells.listen();
+    // Bounded by what reports into it: slots, reads and one checkpoint.
+    let (inbox, mut messages) = mpsc::unbounded_channel();
+    let slots = Slots::new(context.settings.host_window);
+    let mut driver = Driver {
+        context: Arc::clone(&context),
+        guard: Arc::clone(&guard),
+        tasks: tasks.clone(),
+        lanes: Lanes::default(),
+        slots,
+        outbox: Outbox::default(),
+        timers: Timers::default(),
+        reads: VecDeque::from([Read::at_start()]),
+        reading: 0,
+        sweeping: true,
+        writing: false,
+        held: Vec::new(),
+        expected: HashSet::new(),
+        newest: HashMap::new(),
+        settlers: Vec::new(),
+        stopping: false,
+        inbox,
+    };
+    let poller = context
+        .store
+        .is_shared()
+        .then(|| tasks.spawn("engine poll", poll(Arc::clone(&context), driver.inbox.clone())));
+    let ended = driver.turn_until_end(&ear, &mut changes, &mut messages, commands).await;
+    if let Some(poller) = poller {
+        poller.abort();
+    }
+    if ended == Ended::Lost {
+        driver.let_requests_end(&mut messages).await;
+    }
+    ended
+}
+
+/// On a shared store other nodes append and change channels too: their words are looked for, not waited for.
+async fn poll(context: Arc<Context>, inbox: mpsc::UnboundedSender<Message>) {
+    loop {
+        context.clock.sleep(POLL_EVERY).await;
+        if inbox.send(Message::Poll).is_err() {
+            return;
+        }
+    }
+}
+
+impl Driver {
+    async fn turn_until_end(
+        &mut self,
+        ear: &Ear,
+        changes: &mut mpsc::Receiver<Changed>,
+        messages: &mut mpsc::UnboundedReceiver<Message>,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Ended {
+        let guard = Arc::clone(&self.guard);
+        let mut stop_by = None;
+        loop {
+            self.work();
+            if self.is_settled() {
+                for settled in self.settlers.drain(..) {
+                    let _ = settled.send(());
+                }
+                if self.stopping {
+                    return Ended::Stopped;
+                }
+            }
+            let timer = self.next_timer(stop_by);
+            tokio::select! {
+                biased;
+                () = guard.lost() => return Ended::Lost,
+                Some(message) = messages.recv() => {
+                    self.on_message(message);
+                    for _ in 0..MESSAGES_PER_TURN {
+                        let Ok(message) = messages.try_recv() else { break };
+                        self.on_message(message);
+                    }
+                }
+                Some(Changed { channels, taken }) = changes.recv() => {
+                    self.reads.push_front(Read::Changed { channels, taken: Some(taken) });
+                }
+                () = ear.rung() => {}
+                command = commands.recv() => match command {
+                    Some(Command::Sweep) => self.sweep(),
+                    Some(Command::Settle(settled)) => self.settlers.push(settled),
+                    Some(Command::Stop) | None => {
+                        self.stopping = true;
+                        stop_by = Some(self.context.clock.monotonic() + STOP_WITHIN);
+                    }
+                },
+                () = timer => {}
+            }
+            // Whatever woke the loop: a bell that rang meanwhile counts before anything is called settled.
+            for (resource, head) in ear.take() {
+                self.grow(resource, head);
+            }
+            self.ring_timers();
+            if stop_by.is_some_and(|by| self.context.clock.monotonic() >= by) {
+                tracing::warn!(in_flight = self.slots.in_flight(), "stopping with requests in flight");
+                return Ended::Stopped;
+            }
+        }
+    }
+
+    /// Starts what can start.
+    fn work(&mut self) {
+        self.grant_slots();
+        self.start_checkpoint();
+        while self.reading < reading::READS_MAX && !self.stopping {
+            let Some(read) = self.reads.pop_front() else { break };
+            self.start_read(read);
+        }
+        if self.stopping {
+            self.drop_reads();
+        }
+        if self.reading == 0 {
+            self.newest.clear();
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let quiet = self.slots.in_flight() == 0 && !self.writing && self.outbox.is_empty();
+        quiet && (self.stopping || (self.reading == 0 && self.reads.is_empty()))
+    }
+
+    /// After the lease is lost: what left under it ends before anything can leave under a new one.
+    async fn let_requests_end(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) {
+        let mut late = self.context.clock.sleep(self.context.settings.attempt_timeout);
+        while self.slots.in_flight() > 0 {
+            tokio::select! {
+                Some(message) = messages.recv() => {
+                    if let Message::Delivered(report) = message {
+                        self.slots.release(&report.origin, report.feedback);
+                    }
+                }
+                () = &mut late => return,
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Delivered(report) => self.on_report(report),
+            Message::Checkpointed(batch, written) => self.on_checkpoint(batch, written),
+            Message::Level { resource, fanned, head, lanes, done } => {
+                let now = self.context.clock.monotonic();
+                let state = self.lanes.touch(resource, head, fanned, now);
+                if done {
+                    state.loading = Loading::Done;
+                    self.reading -= 1;
+                }
+                for lane in lanes {
+                    self.admit(lane);
+                }
+                if done {
+                    self.outbox.stir(resource);
+                    // It may have grown while it was being read.
+                    let head = self.lanes.resource(resource).map_or(head, |state| state.head);
+                    self.tell_members(resource, head);
+                }
+            }
+            Message::Lanes(lanes) => {
+                self.reading -= 1;
+                for lane in lanes {
+                    self.expected.remove(&lane.channel.key);
+                    self.admit(lane);
+                }
+            }
+            Message::Changed { asked, lanes, taken } => {
+                self.reading -= 1;
+                for lane in lanes {
+                    self.change(lane);
+                }
+                for key in asked {
+                    self.expected.remove(&key);
+                }
+                if let Some(taken) = taken {
+                    let _ = taken.send(());
+                }
+            }
+            Message::ChangedElsewhere(lanes) => {
+                for lane in lanes {
+                    self.change(lane);
+                }
+            }
+            Message::Found { busy, due, done } => {
+                self.take_found(busy, due);
+                if done {
+                    self.reading -= 1;
+                    self.sweeping = false;
+                    self.tidy();
+                }
+            }
+            Message::Poll => {
+                self.poll();
+                self.take_held();
+            }
+        }
+    }
+
+    /// Lets a machine decide and does what it says.
+    fn step(&mut self, key: ChannelKey, input: Input, attempted: Option<Attempted>) {
+        let now = self.context.clock.now();
+        let Some(resident) = self.lanes.get_mut(key) else { return };
+        let actions = resident.lane.step(input, now);
+        let mut attempted = attempted;
+        for action in actions {
+            match action {
+                Action::AskSlot => {
+                    if let Some(resident) = self.lanes.get(key) {
+                        self.slots.ask(resident.target.origin(), key);
+                    }
+                }
+                Action::Send(send) => self.send(key, send),
+                Action::Record(record) => self.record(key, record, attempted.take()),
+                Action::WakeAt(at) => self.set_timer(key, at),
+                Action::EndGone => self.end_gone(key),
+            }
+        }
+    }
+
+    fn record(&mut self, key: ChannelKey, place: Record, attempted: Option<Attempted>) {
+        let Some(resident) = self.lanes.get(key) else { return };
+        let channel = &resident.target.channel;
+        if let Some(attempted) = &attempted
+            && self.context.seen.receiver_count() > 0
+        {
+            let _ = self.context.seen.send(Seen {
+                channel_id: channel.id.clone(),
+                channel_uid: channel.uid.clone(),
+                project: channel.project.clone(),
+                number: attempted.attempt.number,
+                attempt: attempted.attempt.attempt,
+                name: attempted.name.clone(),
+                state: attempted.state.clone(),
+                outcome: attempted.attempt.outcome,
+                status: attempted.attempt.status,
+                error: attempted.attempt.error,
+                duration_ms: attempted.attempt.duration_ms,
+                next_at: place.failing.due_at,
+            });
+        }
+        let resource = channel.resource;
+        self.outbox.push(Entry {
+            channel: key,
+            resource,
+            place,
+            attempt: attempted.map(|attempted| attempted.attempt),
+        });
+    }
+}

@@ -1,0 +1,192 @@
+//! Reads of the store: level lanes of a resource, single lanes, changed channels, and the sweep that finds work no
+//! bell told of. A few run at once; the others wait in a queue that holds no rows.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{BusyResource, Driver, Input, Message, StoreError};
+use crate::{
+    domain::channel::{ChannelKey, ResourceKey},
+    engine::Context,
+};
+
+/// Rows that one read brings into memory.
+const PAGE: i64 = 1_000;
+/// Reads under way at once.
+pub(super) const READS_MAX: usize = 8;
+/// Waiting lanes stay in memory when they are due within this time, and always while there is room. A sweep brings
+/// them in as early, so that a retry is on time although the server has restarted since.
+pub(super) const FAR: Duration = Duration::from_mins(1);
+/// The wait before a failed read or write is tried again.
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// A read that waits for its turn.
+pub(super) enum Read {
+    Level {
+        resource: ResourceKey,
+        head: i64,
+    },
+    Lanes(Vec<ChannelKey>),
+    Changed {
+        channels: Vec<ChannelKey>,
+        taken: Option<oneshot::Sender<()>>,
+    },
+    /// `foreign`: other nodes may have left word as well. `ahead`: how soon to be due counts as due.
+    Sweep {
+        foreign: bool,
+        ahead: Duration,
+    },
+}
+
+impl Read {
+    /// What a session begins with.
+    pub(super) const fn at_start() -> Self {
+        Self::Sweep { foreign: true, ahead: FAR }
+    }
+}
+
+impl Driver {
+    /// Looks for work that no bell told of.
+    pub(super) fn sweep(&mut self) {
+        self.start_sweep(self.context.store.is_shared(), FAR);
+        self.take_held();
+    }
+
+    /// On a shared store other nodes append and change channels too.
+    pub(super) fn poll(&mut self) {
+        self.start_sweep(true, Duration::ZERO);
+    }
+
+    fn start_sweep(&mut self, foreign: bool, ahead: Duration) {
+        if !self.sweeping && !self.stopping {
+            self.sweeping = true;
+            self.reads.push_back(Read::Sweep { foreign, ahead });
+        }
+    }
+
+    /// Takes what a sweep found: resources that have grown, and channels that time wakes.
+    pub(super) fn take_found(&mut self, busy: Vec<BusyResource>, due: Vec<ChannelKey>) {
+        for found in busy {
+            if self.lanes.is_news(found.resource, found.head) {
+                self.grow(found.resource, found.head);
+            }
+            self.outbox.stir(found.resource);
+        }
+        let mut unknown = Vec::new();
+        for key in due {
+            if self.lanes.contains(key) {
+                // Its timer may have been lost to a clock that jumped.
+                self.step(key, Input::Time, None);
+            } else if self.expected.insert(key) {
+                unknown.push(key);
+            }
+        }
+        if !unknown.is_empty() {
+            self.reads.push_back(Read::Lanes(unknown));
+        }
+    }
+
+    pub(super) fn start_read(&mut self, read: Read) {
+        self.reading += 1;
+        let (context, inbox) = (Arc::clone(&self.context), self.inbox.clone());
+        self.tasks.spawn("engine read", async move {
+            match read {
+                Read::Level { resource, head } => read_level(&context, &inbox, resource, head).await,
+                Read::Lanes(keys) => {
+                    let lanes =
+                        until_done(&context, || context.store.lanes(keys.clone())).await.unwrap_or_default();
+                    let _ = inbox.send(Message::Lanes(lanes));
+                }
+                Read::Changed { channels, taken } => {
+                    let lanes = until_done(&context, || context.store.lanes(channels.clone()))
+                        .await
+                        .unwrap_or_default();
+                    let _ = inbox.send(Message::Changed { asked: channels, lanes, taken });
+                }
+                Read::Sweep { foreign, ahead } => read_work(&context, &inbox, foreign, ahead).await,
+            }
+        });
+    }
+
+    /// Whoever waits for a read that is not made any more is told.
+    pub(super) fn drop_reads(&mut self) {
+        for read in self.reads.drain(..) {
+            if let Read::Changed { taken: Some(taken), .. } = read {
+                let _ = taken.send(());
+            }
+        }
+    }
+}
+
+async fn read_level(
+    context: &Context,
+    inbox: &mpsc::UnboundedSender<Message>,
+    resource: ResourceKey,
+    head: i64,
+) {
+    let before = ResourceKey(resource.0 - 1);
+    let busy = until_done(context, || context.store.busy_resources(before, 1)).await.unwrap_or_default();
+    let found = busy.into_iter().find(|busy| busy.resource == resource);
+    let (head, fanned) = found.map_or((head, head), |found| (found.head.max(head), found.fanned));
+    let mut after = ChannelKey(0);
+    loop {
+        let page = until_done(context, || context.store.level_lanes(resource, after, PAGE))
+            .await
+            .unwrap_or_default();
+        let done = i64::try_from(page.len()).is_ok_and(|rows| rows < PAGE);
+        after = page.last().map_or(after, |lane| lane.channel.key);
+        if inbox.send(Message::Level { resource, fanned, head, lanes: page, done }).is_err() || done {
+            return;
+        }
+    }
+}
+
+async fn read_work(
+    context: &Context,
+    inbox: &mpsc::UnboundedSender<Message>,
+    foreign: bool,
+    ahead: Duration,
+) {
+    if foreign {
+        let keys = until_done(context, || context.store.take_changed_channels()).await.unwrap_or_default();
+        if !keys.is_empty() {
+            let lanes = until_done(context, || context.store.lanes(keys.clone())).await.unwrap_or_default();
+            let _ = inbox.send(Message::ChangedElsewhere(lanes));
+        }
+    }
+    let mut after = ResourceKey(0);
+    loop {
+        let busy =
+            until_done(context, || context.store.busy_resources(after, PAGE)).await.unwrap_or_default();
+        let Some(last) = busy.last() else { break };
+        after = last.resource;
+        let _ = inbox.send(Message::Found { busy, due: Vec::new(), done: false });
+    }
+    let by = context.clock.now().plus(ahead);
+    let mut after = None;
+    loop {
+        let due =
+            until_done(context, || context.store.due_channels(by, after, PAGE)).await.unwrap_or_default();
+        let Some(last) = due.last() else { break };
+        after = Some(*last);
+        let due = due.into_iter().map(|(_, key)| key).collect();
+        let _ = inbox.send(Message::Found { busy: Vec::new(), due, done: false });
+    }
+    let _ = inbox.send(Message::Found { busy: Vec::new(), due: Vec::new(), done: true });
+}
+
+/// Repeats a store call until it works. `None`: the store is closed.
+pub(super) async fn until_done<T, F>(context: &Context, call: impl Fn() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    loop {
+        match call().await {
+            Ok(value) => return Some(value),
+            Err(StoreError::Closed) => return None,
+            Err(error) => tracing::warn!(error = %error, "the store did not answer the engine; trying again"),
+        }
+        context.clock.sleep(STORE_RETRY).await;
+    }
+}

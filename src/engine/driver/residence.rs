@@ -1,0 +1,169 @@
+//! Who is in memory: lanes are admitted on demand, changed when their channel is, and let go when idle.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Driver, Entry, Input, Loading, Read, reading::FAR};
+use crate::{
+    domain::{
+        backoff::Schedule,
+        channel::{Channel, ChannelKey, ChannelState, ResourceKey},
+        time::Timestamp,
+    },
+    engine::{
+        lanes::Resident,
+        machine::{Lane, Terms},
+        target::Target,
+    },
+    store::LoadedLane,
+};
+
+/// How long a resource rests in memory after its last event.
+const IDLE: Duration = Duration::from_mins(1);
+/// Lanes in memory beyond which those that wait for long are let go.
+const ROOMY: usize = 100_000;
+
+impl Driver {
+    /// Takes a loaded lane into memory, unless it is there already.
+    pub(super) fn admit(&mut self, loaded: LoadedLane) {
+        let key = loaded.channel.key;
+        if self.lanes.contains(key) || self.is_outdated(&loaded) {
+            return;
+        }
+        let now = self.context.clock.monotonic();
+        let resource = loaded.channel.resource;
+        let head = self.lanes.touch(resource, loaded.head, loaded.fanned, now).head;
+        let level = !loaded.cursor.behind;
+        let mut lane = Lane::load(
+            loaded.channel.start_seq,
+            loaded.channel.end_seq.unwrap_or(head),
+            loaded.cursor.seq,
+            loaded.cursor.failing,
+            loaded.cursor.last_success_at,
+            self.terms(&loaded.channel),
+        );
+        lane.delay_first_attempt(self.context.clock.now());
+        let resident = Resident {
+            recorded: lane.settled(),
+            moved: loaded.cursor.moved,
+            stored_behind: loaded.cursor.behind,
+            level,
+            timer: None,
+            target: Arc::new(self.target(loaded.channel)),
+            lane,
+        };
+        // A row that says "wake me" although nothing is to be done is put right, or every sweep would find it.
+        let idle = !resident.lane.is_pending() || !resident.lane.is_active();
+        let stale_row = resident.stored_behind && !resident.lane.is_failing() && idle;
+        self.lanes.insert(key, resident);
+        if stale_row {
+            self.write_place(key);
+        }
+        self.step(key, Input::Time, None);
+    }
+
+    /// Applies a channel's new revision.
+    pub(super) fn change(&mut self, loaded: LoadedLane) {
+        let key = loaded.channel.key;
+        if self.is_outdated(&loaded) {
+            return;
+        }
+        self.newest.insert(key, loaded.channel.rev);
+        let terms = self.terms(&loaded.channel);
+        let active = terms.active;
+        let Some(resident) = self.lanes.get_mut(key) else {
+            if active {
+                self.admit(loaded);
+            }
+            return;
+        };
+        resident.target.make_stale();
+        let readdressed = resident.target.channel.address != loaded.channel.address;
+        // Ends and revivals raise `moved` so that no older row undoes them. They leave the place itself alone, so
+        // what is in memory is ahead of the row, never behind it: it is written again under the new `moved`.
+        let moved = resident.moved != loaded.cursor.moved;
+        resident.moved = loaded.cursor.moved;
+        resident.stored_behind |= loaded.cursor.behind;
+        let target = Arc::new(self.target(loaded.channel));
+        if let Some(resident) = self.lanes.get_mut(key) {
+            resident.target = target;
+        }
+        self.step(key, Input::Changed { terms, readdressed }, None);
+        // A row that a checkpoint did not write is written now, so that the lane learns that it is saved.
+        if moved || !active || self.lanes.get(key).is_some_and(|resident| !resident.lane.is_at_rest()) {
+            self.write_place(key);
+        }
+    }
+
+    /// Whether a change was taken that this read did not see yet: reads overtake each other.
+    fn is_outdated(&self, loaded: &LoadedLane) -> bool {
+        self.newest.get(&loaded.channel.key).is_some_and(|newest| loaded.channel.rev < *newest)
+    }
+
+    fn terms(&self, channel: &Channel) -> Terms {
+        let own =
+            channel.options.retry_schedule_ms.iter().map(|millis| Duration::from_millis(*millis)).collect();
+        Terms {
+            active: channel.state == ChannelState::Active,
+            expires_at: channel.expires_at,
+            catch_up: channel.catch_up,
+            schedule: Schedule::new(own)
+                .map_or_else(|| Arc::clone(&self.context.settings.schedule), Arc::new),
+        }
+    }
+
+    fn target(&self, channel: Channel) -> Target {
+        let context = &self.context;
+        Target::new(channel, &context.policy, &context.keys.sealer, &context.settings.header_prefix)
+    }
+
+    /// Queues the lane's place for the next checkpoint, without an attempt.
+    fn write_place(&mut self, key: ChannelKey) {
+        let Some(resident) = self.lanes.get(key) else { return };
+        self.outbox.push(Entry {
+            channel: key,
+            resource: resident.target.channel.resource,
+            place: resident.lane.place(),
+            attempt: None,
+        });
+    }
+
+    pub(super) fn let_go_if_ended(&mut self, key: ChannelKey) {
+        let ended = self.lanes.get(key).is_some_and(|resident| {
+            !resident.lane.is_active()
+                && resident.lane.is_at_rest()
+                && !resident.level
+                && resident.recorded == resident.lane.settled()
+        });
+        if ended {
+            self.lanes.remove(key);
+        }
+    }
+
+    /// The log of a resource has grown.
+    pub(super) fn grow(&mut self, resource: ResourceKey, head: i64) {
+        let now = self.context.clock.monotonic();
+        // Not in memory: what has been fanned is read with the lanes. Until then nothing is claimed.
+        let state = self.lanes.touch(resource, head, i64::MIN, now);
+        if state.loading == Loading::No {
+            state.loading = Loading::Pending;
+            self.reads.push_back(Read::Level { resource, head });
+        }
+        self.tell_members(resource, head);
+        self.outbox.stir(resource);
+    }
+
+    pub(super) fn tell_members(&mut self, resource: ResourceKey, head: i64) {
+        for key in self.lanes.members(resource) {
+            self.step(key, Input::Head(head), None);
+        }
+    }
+
+    /// Lets go of what has been at rest for a while.
+    pub(super) fn tidy(&mut self) {
+        let clock = &self.context.clock;
+        let far =
+            if self.lanes.len() > ROOMY { clock.now().plus(FAR) } else { Timestamp::from_millis(i64::MAX) };
+        let Some(idle_since) = clock.monotonic().checked_sub(IDLE) else { return };
+        self.lanes.drop_idle(idle_since, far);
+    }
+}
