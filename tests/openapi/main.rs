@@ -31,11 +31,6 @@ fn names<'n>(of: impl IntoIterator<Item = &'n str>) -> Names {
     of.into_iter().map(str::to_owned).collect()
 }
 
-/// What stands behind each `before`, up to the next quote.
-fn quoted_after<'s>(source: &'s str, before: &str) -> Vec<&'s str> {
-    source.split(before).skip(1).filter_map(|rest| rest.split('"').next()).collect()
-}
-
 /// The functions of these names, from the signature to the closing brace.
 fn functions(source: &str, of: &[&str]) -> String {
     let one = |name: &&str| {
