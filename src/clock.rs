@@ -81,6 +81,11 @@ impl ManualClock {
         self.elapsed.send_modify(|elapsed| *elapsed = elapsed.saturating_add(by));
     }
 
+    /// How many wait for this clock to move: tests let them lie down before they move it.
+    pub fn sleepers(&self) -> usize {
+        self.elapsed.receiver_count()
+    }
+
     /// Moves the wall clock alone, as an administrator or NTP would.
     pub fn set_wall_clock_back(&self, by: Duration) {
         *self.skew() -= crate::domain::time::millis_of(by);

@@ -249,7 +249,7 @@ impl App {
     /// The address in its stored form. The refusal's reason is for the log: strangers learn only that it is one.
     fn judge(&self, address: &str) -> Result<String, Refusal> {
         self.policy.judge(address).map(|address| address.as_str().to_owned()).inspect_err(|refusal| {
-            tracing::info!(reason = ?refusal, setting = refusal.setting(), "an address was refused");
+            tracing::info!(reason = ?refusal, setting = self.policy.opened_by(address, *refusal), "an address was refused");
         })
     }
 

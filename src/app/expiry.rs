@@ -1,13 +1,9 @@
 //! Channels whose time is over. Exactness is the machine's business: it lets nothing out after `expires_at`. This
 //! sweep makes the state say so, and fixes the end once the grace for a late renewal is over.
 
-use std::time::Duration;
-
 use super::App;
-use crate::store::StoreError;
+use crate::{domain::expiry::GRACE, store::StoreError};
 
-/// How long after its expiry a channel can be renewed without losing what came in between.
-pub const GRACE: Duration = Duration::from_hours(24);
 /// Batches that one run takes, so that it ends.
 const BATCHES_MAX: usize = 1_000;
 

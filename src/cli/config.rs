@@ -25,7 +25,8 @@ pub fn run(args: &Args) -> Outcome {
     }
     let width = config.describe().iter().map(|setting| setting.key.len()).max().unwrap_or_default();
     for setting in config.describe() {
-        say(&format!("WATCHPOST_{:width$}  {}  ({})", setting.key, setting.value, setting.origin));
+        let value = if setting.value.is_empty() { "-" } else { &setting.value };
+        say(&format!("WATCHPOST_{:width$}  {value}  ({})", setting.key, setting.origin));
     }
     Ok(())
 }

@@ -9,6 +9,8 @@ use super::{invalid::Invalid, time::Timestamp};
 
 /// Smaller expirations are almost certainly seconds, or a lifetime.
 const SMALLEST_MILLIS: i64 = 10_000_000_000;
+/// How long after its expiry a channel can be renewed without losing what came in between.
+pub const GRACE: Duration = Duration::from_hours(24);
 
 /// Lifetimes that the server grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use crate::{
     domain::{
         backoff::parse_retry_after,
         channel::{CatchUp, ChannelKey},
-        event::newest_of_run,
+        event::{Event, newest_of_run},
         outcome::{self, Verdict},
         time::{Timestamp, millis_of},
     },
@@ -23,8 +23,8 @@ use crate::{
     store::Attempt,
 };
 
-/// Events that catch-up `latest` looks at to find the newest of a run.
-const RUN_MAX: usize = 100;
+/// Events read at a time to find the newest of a run.
+const PAGE: usize = 100;
 
 /// What came of one delivery.
 #[derive(Debug)]
@@ -121,7 +121,8 @@ async fn attempt(context: &Context, guard: &Guard, target: &Target, send: Send) 
         Err(error) => (verdict_of(*error), None, Some(error.code()), None),
     };
     if let Err(SendError::Forbidden(refusal)) = &answer {
-        tracing::warn!(channel.uid = %channel.uid, setting = refusal.setting(), "the address is forbidden at send time");
+        let setting = context.policy.opened_by(&channel.address, *refusal);
+        tracing::warn!(channel.uid = %channel.uid, setting, "the address is forbidden at send time");
     }
     if verdict == Verdict::Ours {
         tracing::warn!(error = error, "this node could not send");
@@ -176,18 +177,36 @@ async fn subject_of(context: &Context, target: &Target, send: Send) -> Option<(i
     if send.first == channel.start_seq {
         return Some((send.first, Subject::Sync));
     }
-    let read = context.store.events(channel.resource, send.first - 1, send.through, RUN_MAX).await;
-    let mut events = read
-        .inspect_err(|error| tracing::warn!(error = %error, "events could not be read for a delivery"))
-        .ok()?;
+    let mut events = page_of(context, target, send.first - 1, send.through).await?;
     // INVARIANT: the log is dense, so the cursor's next event is the first of the range.
     if events.first().is_none_or(|event| event.seq != send.first) {
         tracing::error!(channel.uid = %channel.uid, event.seq = send.first, "an event is missing from the log");
         return None;
     }
-    let collapses = send.pinned || channel.catch_up == CatchUp::Latest;
-    let (run, changed) =
-        if collapses { newest_of_run(&events) } else { (1, events.first()?.changed.clone()) };
-    let event = events.swap_remove(run.checked_sub(1)?);
-    Some((event.seq, Subject::Event { event, changed }))
+    if !send.pinned && channel.catch_up != CatchUp::Latest {
+        let event = events.swap_remove(0);
+        let changed = event.changed.clone();
+        return Some((event.seq, Subject::Event { event, changed }));
+    }
+    loop {
+        let (run, changed) = newest_of_run(&events);
+        let event = Arc::clone(events.get(run.checked_sub(1)?)?);
+        let goes_on = run == events.len() && event.seq < send.through;
+        if !goes_on {
+            return Some((event.seq, Subject::Event { event, changed }));
+        }
+        // The run may go on past this page: what is known of it stands in front of the next one.
+        let next = page_of(context, target, event.seq, send.through).await?;
+        if next.is_empty() {
+            return Some((event.seq, Subject::Event { event, changed }));
+        }
+        events = vec![Arc::new(Event { changed, ..Event::clone(&event) })];
+        events.extend(next);
+    }
+}
+
+/// Events of the channel's resource after `after`. `None`: the log could not be read.
+async fn page_of(context: &Context, target: &Target, after: i64, through: i64) -> Option<Vec<Arc<Event>>> {
+    let read = context.store.events(target.channel.resource, after, through, PAGE).await;
+    read.inspect_err(|error| tracing::warn!(error = %error, "events could not be read for a delivery")).ok()
 }

@@ -40,7 +40,8 @@ const READS_MAX: usize = 8;
 const MESSAGES_PER_TURN: usize = 256;
 /// How long a resource rests in memory after its last event.
 const IDLE: Duration = Duration::from_mins(1);
-/// Waiting lanes stay in memory when they are due within this time, and always while there is room.
+/// Waiting lanes stay in memory when they are due within this time, and always while there is room. A sweep brings
+/// them in as early, so that a retry is on time although the server has restarted since.
 const FAR: Duration = Duration::from_mins(1);
 const ROOMY: usize = 100_000;
 /// How often another node's words are looked for on a shared store.
@@ -98,9 +99,10 @@ enum Read {
         channels: Vec<ChannelKey>,
         taken: Option<oneshot::Sender<()>>,
     },
-    /// `foreign`: other nodes may have left word as well.
+    /// `foreign`: other nodes may have left word as well. `ahead`: how soon to be due counts as due.
     Sweep {
         foreign: bool,
+        ahead: Duration,
     },
 }
 
@@ -145,7 +147,7 @@ pub async fn run(
         slots,
         outbox: Outbox::default(),
         timers: BinaryHeap::new(),
-        reads: VecDeque::from([Read::Sweep { foreign: true }]),
+        reads: VecDeque::from([Read::Sweep { foreign: true, ahead: FAR }]),
         reading: 0,
         sweeping: true,
         writing: false,
@@ -318,7 +320,7 @@ impl Driver {
             Message::Poll => {
                 if !self.sweeping && !self.stopping {
                     self.sweeping = true;
-                    self.reads.push_back(Read::Sweep { foreign: true });
+                    self.reads.push_back(Read::Sweep { foreign: true, ahead: Duration::ZERO });
                 }
                 self.take_held();
             }
@@ -389,7 +391,7 @@ impl Driver {
         let resource = loaded.channel.resource;
         let head = self.lanes.touch(resource, loaded.head, loaded.fanned, now).head;
         let level = !loaded.cursor.behind;
-        let lane = Lane::load(
+        let mut lane = Lane::load(
             loaded.channel.start_seq,
             loaded.channel.end_seq.unwrap_or(head),
             loaded.cursor.seq,
@@ -397,6 +399,7 @@ impl Driver {
             loaded.cursor.last_success_at,
             self.terms(&loaded.channel),
         );
+        lane.delay_first_attempt(self.context.clock.now());
         let resident = Resident {
             recorded: lane.settled(),
             moved: loaded.cursor.moved,
@@ -696,7 +699,7 @@ impl Driver {
     fn sweep(&mut self) {
         if !self.sweeping && !self.stopping {
             self.sweeping = true;
-            self.reads.push_back(Read::Sweep { foreign: self.context.store.is_shared() });
+            self.reads.push_back(Read::Sweep { foreign: self.context.store.is_shared(), ahead: FAR });
         }
         self.take_held();
     }
@@ -727,7 +730,7 @@ impl Driver {
                         .unwrap_or_default();
                     let _ = inbox.send(Message::Changed { asked: channels, lanes, taken });
                 }
-                Read::Sweep { foreign } => read_work(&context, &inbox, foreign).await,
+                Read::Sweep { foreign, ahead } => read_work(&context, &inbox, foreign, ahead).await,
             }
         });
     }
@@ -765,7 +768,12 @@ async fn read_level(
     }
 }
 
-async fn read_work(context: &Context, inbox: &mpsc::UnboundedSender<Message>, foreign: bool) {
+async fn read_work(
+    context: &Context,
+    inbox: &mpsc::UnboundedSender<Message>,
+    foreign: bool,
+    ahead: Duration,
+) {
     if foreign {
         let keys = until_done(context, || context.store.take_changed_channels()).await.unwrap_or_default();
         if !keys.is_empty() {
@@ -781,11 +789,11 @@ async fn read_work(context: &Context, inbox: &mpsc::UnboundedSender<Message>, fo
         after = last.resource;
         let _ = inbox.send(Message::Found { busy, due: Vec::new(), done: false });
     }
-    let now = context.clock.now();
+    let by = context.clock.now().plus(ahead);
     let mut after = None;
     loop {
         let due =
-            until_done(context, || context.store.due_channels(now, after, PAGE)).await.unwrap_or_default();
+            until_done(context, || context.store.due_channels(by, after, PAGE)).await.unwrap_or_default();
         let Some(last) = due.last() else { break };
         after = Some(*last);
         let due = due.into_iter().map(|(_, key)| key).collect();

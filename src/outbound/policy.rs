@@ -202,6 +202,19 @@ impl EgressPolicy {
         Address::of(url, port, literal, must_be_inside)
     }
 
+    /// The setting that would open `raw`, which was refused as `refusal`. For the operator's log only.
+    pub fn opened_by(&self, raw: &str, refusal: Refusal) -> Option<&'static str> {
+        let url = Url::parse(raw).ok();
+        let is_local = match url.as_ref().and_then(Url::host) {
+            Some(Host::Ipv4(ip)) => !is_public(ip.into()),
+            Some(Host::Ipv6(ip)) => !is_public(ip.into()),
+            Some(Host::Domain(name)) => is_forbidden_name(name),
+            None => false,
+        };
+        // Plain http, another port or a literal is fine towards what the operator opens by its network.
+        refusal.setting().map(|setting| if is_local { "WATCHPOST_EGRESS_ALLOW" } else { setting })
+    }
+
     /// Whether a connection to this address may be opened.
     pub fn permits(&self, ip: IpAddr, port: u16) -> bool {
         is_public(ip) || self.inside(ip, port)

@@ -36,6 +36,8 @@ pub enum BodyError {
     TooSlow,
     #[error("the body could not be read")]
     Broken,
+    #[error("the body is empty")]
+    Empty,
     #[error("the body is not JSON: {0}")]
     NotJson(String),
     #[error("the body is not a JSON object")]
@@ -107,6 +109,9 @@ impl<'de: 'b, 'b> Deserialize<'de> for Fields<'b> {
 impl<'b> Object<'b> {
     /// Reads a body that must be one object.
     pub fn parse(body: &'b [u8]) -> Result<Self, BodyError> {
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Err(BodyError::Empty);
+        }
         let text: &RawValue =
             serde_json::from_slice(body).map_err(|error| BodyError::NotJson(error.to_string()))?;
         if !text.get().starts_with('{') {

@@ -170,6 +170,16 @@ impl Lane {
         }
     }
 
+    /// Delays the first attempt of an event that was there before the lane was, as [`Input::Head`] does for one that
+    /// comes later. A sync is never delayed.
+    pub fn delay_first_attempt(&mut self, now: Timestamp) {
+        let first_delay = self.terms.schedule.first_delay();
+        let is_first = self.is_pending() && !self.is_failing() && self.settled >= self.start_seq;
+        if is_first && !first_delay.is_zero() {
+            self.hold_until = Some(now.plus(first_delay));
+        }
+    }
+
     pub const fn settled(&self) -> i64 {
         self.settled
     }

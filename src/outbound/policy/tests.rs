@@ -381,4 +381,15 @@ fn a_refusal_tells_a_stranger_nothing() {
     assert_eq!(Refusal::AddressNotAllowed.to_string(), Refusal::Unparsable.to_string());
     assert_eq!(Refusal::NotHttps.setting(), Some("WATCHPOST_EGRESS_HTTP"));
     assert_eq!(Refusal::UserInfo.setting(), None);
+    let closed = policy(&[], false);
+    for (raw, setting) in [
+        ("http://localhost:9000/hook", "WATCHPOST_EGRESS_ALLOW"),
+        ("http://127.0.0.1/", "WATCHPOST_EGRESS_ALLOW"),
+        ("https://[fd00::1]/", "WATCHPOST_EGRESS_ALLOW"),
+        ("http://example.com/", "WATCHPOST_EGRESS_HTTP"),
+        ("https://example.com:25/", "WATCHPOST_EGRESS_PORTS"),
+        ("https://8.8.8.8/", "WATCHPOST_EGRESS_IP_LITERALS"),
+    ] {
+        assert_eq!(closed.opened_by(raw, refusal(&closed, raw)), Some(setting), "{raw}");
+    }
 }

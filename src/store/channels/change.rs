@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl;
 use crate::{
     domain::{
         channel::{CatchUp, ChannelKey, ChannelOptions, ChannelState, Format, ResourceKey},
+        expiry::GRACE,
         time::Timestamp,
     },
     store::{
@@ -87,13 +88,16 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    /// Whether the channel lives, or can be revived by a new expiration.
-    pub(super) fn is_changeable(&self, renews: bool) -> bool {
-        match self.state {
-            ChannelState::Active | ChannelState::Paused | ChannelState::Suspended => true,
-            ChannelState::Expired => renews && self.end_seq.is_none(),
-            ChannelState::Gone | ChannelState::Stopped => false,
-        }
+    /// Whether the channel's state says that it lives.
+    pub(super) fn lives(&self) -> bool {
+        matches!(self.state, ChannelState::Active | ChannelState::Paused | ChannelState::Suspended)
+    }
+
+    /// Whether the channel lives, or can be revived by a new expiration. Time alone ends the grace, whether or
+    /// not the job has got round to it.
+    fn is_changeable(&self, renews: bool, now: Timestamp) -> bool {
+        let can_be_revived = renews && self.state == ChannelState::Expired && self.end_seq.is_none();
+        (self.lives() || can_be_revived) && now < self.expires_at.plus(GRACE)
     }
 }
 
@@ -118,7 +122,7 @@ async fn apply(
     now: Timestamp,
 ) -> StoreResult<bool> {
     let Some(locked) = lock(connection, key).await? else { return Ok(false) };
-    if !locked.is_changeable(change.expires_at.is_some()) {
+    if !locked.is_changeable(change.expires_at.is_some(), now) {
         return Ok(false);
     }
     // The job may not have noticed yet that the channel is over: then this is its revival all the same.
@@ -169,7 +173,7 @@ async fn end(
     let Some(resource) = resource else { return Ok(false) };
     let head = resources::lock(connection, ResourceKey(resource)).await?;
     let Some(locked) = lock(connection, key).await? else { return Ok(false) };
-    if !locked.is_changeable(true) {
+    if !locked.is_changeable(true, now) {
         return Ok(false);
     }
     on!(connection, c => {

@@ -73,7 +73,7 @@ async fn expire(connection: &mut Connection, now: Timestamp) -> StoreResult<Vec<
     for (key, resource) in due {
         // Locked and looked at again: another node may have renewed it a moment ago.
         let Some(locked) = lock(connection, key).await? else { continue };
-        if !locked.is_changeable(false) || locked.expires_at > now {
+        if !locked.lives() || locked.expires_at > now {
             continue;
         }
         on!(connection, c => {

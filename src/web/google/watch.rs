@@ -33,7 +33,7 @@ pub async fn handle(
     let opened = opened.map_err(|error| GoogleError::of_channel(error, &address))?;
     Ok(HttpResponse::Ok()
         .content_type("application/json; charset=UTF-8")
-        .body(channel_json(&opened).to_string()))
+        .body(channel_json(&opened).to_string() + "\n"))
 }
 
 /// A `Channel` as clients send it. Output fields that people paste along, and unknown ones, are ignored.

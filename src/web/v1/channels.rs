@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    http::StatusCode,
     web::{Data, Path, Payload},
 };
 use serde_json::{Value, json};
 
-use super::{Problem, authenticate, page_token, read_page_token};
+use super::{Problem, authenticate, json_answer, page_token, read_page_token};
 use crate::{
     app::{
         App, Principal,
@@ -42,7 +43,7 @@ pub async fn open(request: HttpRequest, payload: Payload, web: Data<Web>) -> Res
     let principal = authenticate(&request, &web)?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let opened = web.app.open_channel(&principal, read_open(Object::parse(&bytes)?, None)?).await?;
-    Ok(HttpResponse::Created().json(opened_json(&opened)))
+    Ok(json_answer(StatusCode::CREATED, &opened_json(&opened)))
 }
 
 /// Creates the channel, or changes it where the id is taken by one that lives.
@@ -56,7 +57,7 @@ pub async fn put(
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let open = read_open(Object::parse(&bytes)?, Some(id.as_str()))?;
     match web.app.open_channel(&principal, open.clone()).await {
-        Ok(opened) => Ok(HttpResponse::Created().json(opened_json(&opened))),
+        Ok(opened) => Ok(json_answer(StatusCode::CREATED, &opened_json(&opened))),
         Err(ChannelError::IdTaken(_)) => replace(&web.app, &principal, &id, open).await,
         Err(error) => Err(error.into()),
     }
@@ -107,7 +108,7 @@ async fn replace(
         metadata: Some(open.metadata),
     };
     let changed = app.change_channel(principal, id, change).await?;
-    Ok(HttpResponse::Ok().json(view_json(&changed)))
+    Ok(json_answer(StatusCode::OK, &view_json(&changed)))
 }
 
 pub async fn get(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
@@ -116,7 +117,7 @@ pub async fn get(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Resu
     let last = web.app.attempts(&principal, &view.channel.uid, None, 1).await?;
     let mut shown = view_json(&view);
     shown["lastAttempt"] = last.first().map_or(Value::Null, attempt_json);
-    Ok(HttpResponse::Ok().json(shown))
+    Ok(json_answer(StatusCode::OK, &shown))
 }
 
 pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, Problem> {
@@ -139,7 +140,7 @@ pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, 
     let views = web.app.list_channels(&principal, filter).await?;
     let full = i64::try_from(views.len()).is_ok_and(|rows| rows == limit);
     let next = views.last().filter(|_| full).map(|view| page_token(view.channel.key.0));
-    Ok(HttpResponse::Ok().json(page(&views.iter().map(view_json).collect::<Vec<_>>(), next)))
+    Ok(json_answer(StatusCode::OK, &page(&views.iter().map(view_json).collect::<Vec<_>>(), next)))
 }
 
 fn read_subject(name: &str) -> Result<String, FieldError> {
@@ -157,7 +158,7 @@ pub async fn patch(
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let change = read_change(Object::parse(&bytes)?)?;
     let changed = web.app.change_channel(&principal, &id, change).await?;
-    Ok(HttpResponse::Ok().json(view_json(&changed)))
+    Ok(json_answer(StatusCode::OK, &view_json(&changed)))
 }
 
 pub async fn delete(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
@@ -178,7 +179,7 @@ pub async fn attempts(
     let attempts = web.app.attempts(&principal, &id, before, limit).await?;
     let full = i64::try_from(attempts.len()).is_ok_and(|rows| rows == limit);
     let next = attempts.last().filter(|_| full).map(|attempt| page_token(attempt.id));
-    Ok(HttpResponse::Ok().json(page(&attempts.iter().map(attempt_json).collect::<Vec<_>>(), next)))
+    Ok(json_answer(StatusCode::OK, &page(&attempts.iter().map(attempt_json).collect::<Vec<_>>(), next)))
 }
 
 fn read_open(mut channel: Object<'_>, path_id: Option<&str>) -> Result<OpenRequest, FieldError> {

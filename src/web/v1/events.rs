@@ -23,7 +23,7 @@ pub async fn feed(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, 
     let principal = authenticate(&request, &web)?;
     let query = Query::read(&request, &["resource", "after", "syncToken", "limit", "wait"])?;
     let page = web.app.feed(&principal, read(&query)?).await?;
-    Ok(HttpResponse::Ok().content_type("application/json").body(page_json(&page)?))
+    Ok(HttpResponse::Ok().content_type("application/json").body(page_json(&page)? + "\n"))
 }
 
 fn read(query: &Query) -> Result<FeedRequest, FieldError> {

@@ -7,10 +7,12 @@ mod problem;
 mod publish;
 
 use actix_web::{
-    HttpRequest,
+    HttpRequest, HttpResponse, ResponseError,
+    http::StatusCode,
     web::{self, ServiceConfig},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::Serialize;
 
 pub use self::problem::Problem;
 use super::{Web, extract::bearer};
@@ -36,6 +38,14 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
 
 fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {
     Ok(web.app.authenticate(|| bearer(request))?)
+}
+
+/// A JSON answer, with the newline that a terminal wants.
+fn json_answer(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    match serde_json::to_string(body) {
+        Ok(text) => HttpResponse::build(status).content_type("application/json").body(text + "\n"),
+        Err(_) => Problem::new(500, "internal", "the answer could not be written").error_response(),
+    }
 }
 
 /// An opaque place in a list.

@@ -78,7 +78,7 @@ impl ResponseError for Problem {
         if let Some(seconds) = self.retry_after_seconds {
             response.insert_header(("Retry-After", seconds.to_string()));
         }
-        response.content_type("application/problem+json").body(body.to_string())
+        response.content_type("application/problem+json").body(body.to_string() + "\n")
     }
 }
 
@@ -119,7 +119,7 @@ impl From<BodyError> for Problem {
         let (status, code) = match error {
             BodyError::TooLarge { .. } => (413, "bodyTooLarge"),
             BodyError::TooSlow | BodyError::Broken => (408, "bodyTimeout"),
-            BodyError::NotJson(_) | BodyError::NotObject => (400, "bodyNotJson"),
+            BodyError::Empty | BodyError::NotJson(_) | BodyError::NotObject => (400, "bodyNotJson"),
             BodyError::Field(error) => return error.into(),
         };
         Self::new(status, code, error.to_string())
@@ -171,7 +171,12 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         // What the text itself shows may be told; where a name or a literal leads is nobody's business.
         let (code, detail) = match refusal {
-            Refusal::NotHttps => ("addressNotHttps", "address must be an https URL".to_owned()),
+            Refusal::NotHttps => (
+                "addressNotHttps",
+                "address must be an https URL; for one in your own network, the server's operator opens that network \
+                 with WATCHPOST_EGRESS_ALLOW"
+                    .to_owned(),
+            ),
             Refusal::UserInfo => {
                 ("addressHasUserInfo", "address must not carry credentials: set a header instead".to_owned())
             }

@@ -2,13 +2,13 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::CONTENT_TYPE,
+    http::{StatusCode, header::CONTENT_TYPE},
     web::{Bytes, Data, Payload as Body},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
 
-use super::{Problem, authenticate};
+use super::{Problem, authenticate, json_answer};
 use crate::{
     app::{
         Scope,
@@ -40,7 +40,7 @@ pub async fn publish(request: HttpRequest, payload: Body, web: Data<Web>) -> Res
         PublishRequest { events: vec![raw(&request, &query, bytes)?], listed: false, idempotency_key }
     };
     let placed = web.app.publish(&principal, events).await?;
-    Ok(HttpResponse::Ok().json(json!({ "events": placed })))
+    Ok(json_answer(StatusCode::OK, &json!({ "events": placed })))
 }
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, FieldError> {
