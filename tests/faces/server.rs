@@ -36,10 +36,11 @@ pub struct TestServer {
     pub server: Option<Server>,
     pub address: SocketAddr,
     database: Database,
+    folder: PathBuf,
 }
 
 enum Database {
-    File(PathBuf),
+    File,
     Postgres { client: Box<tokio_postgres::Client>, _dropped: TestDatabase },
 }
 
@@ -52,7 +53,7 @@ impl TestServer {
         let folder = folder();
         let url = format!("sqlite:{}", folder.join("watchpost.db").display());
         let (server, address) = start(&[&[("DATABASE_URL", url.as_str())], settings].concat()).await;
-        Self { server: Some(server), address, database: Database::File(folder) }
+        Self { server: Some(server), address, database: Database::File, folder }
     }
 
     pub async fn postgres() -> Self {
@@ -69,6 +70,7 @@ impl TestServer {
             server: Some(server),
             address,
             database: Database::Postgres { client: Box::new(client), _dropped: database },
+            folder,
         }
     }
 
@@ -100,13 +102,13 @@ impl TestServer {
     /// What the store holds.
     pub async fn stored(&self) -> String {
         match &self.database {
-            Database::File(folder) => {
+            Database::File => {
                 #[derive(diesel::QueryableByName)]
                 struct Row {
                     #[diesel(sql_type = diesel::sql_types::Text)]
                     stored: String,
                 }
-                let path = folder.join("watchpost.db");
+                let path = self.folder.join("watchpost.db");
                 let mut connection = SqliteConnection::establish(&path.to_string_lossy()).unwrap();
                 connection.batch_execute("pragma busy_timeout = 5000").unwrap();
                 diesel::sql_query(STORED).get_result::<Row>(&mut connection).unwrap().stored
@@ -117,9 +119,12 @@ impl TestServer {
 
     pub async fn stop(mut self) {
         self.server.take().unwrap().stop().await;
-        if let Database::File(folder) = &self.database {
-            std::fs::remove_dir_all(folder).unwrap();
-        }
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        let _removed = std::fs::remove_dir_all(&self.folder);
     }
 }
 
