@@ -116,7 +116,10 @@ impl App {
             return Ok(Principal::everything());
         }
         let token = token()?.ok_or(AccessError::Missing)?;
-        let claims = self.keys.jwt.verify(&token, self.now()).map_err(|error| {
+        let now = self.now();
+        let by_operator = self.keys.operator.verify(&token, now);
+        let is_operator = by_operator.is_ok();
+        let claims = by_operator.or_else(|_| self.keys.jwt.verify(&token, now)).map_err(|error| {
             tracing::debug!(error = %error, "a token was refused");
             AccessError::Invalid
         })?;
@@ -128,7 +131,12 @@ impl App {
             patterns.iter().map(|pattern| ResourcePattern::parse(pattern, &claims.sub)).collect()
         });
         Ok(Principal {
-            scopes: claims.scope.split_ascii_whitespace().filter_map(Scope::parse).collect(),
+            scopes: claims
+                .scope
+                .split_ascii_whitespace()
+                .filter_map(Scope::parse)
+                .filter(|scope| is_operator || *scope != Scope::Operator)
+                .collect(),
             project: claims.project,
             subject: claims.sub,
             resources,

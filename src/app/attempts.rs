@@ -1,7 +1,7 @@
 //! What a channel's owner sees of the ledger.
 
 use super::{App, Principal, channels::ChannelError};
-use crate::store::RecordedAttempt;
+use crate::{domain::channel::Channel, store::RecordedAttempt};
 
 pub const PAGE_MAX: i64 = 500;
 
@@ -16,5 +16,10 @@ impl App {
     ) -> Result<Vec<RecordedAttempt>, ChannelError> {
         let channel = self.channel(principal, id_or_uid).await?.channel;
         Ok(self.store.attempts(channel.key, before, limit).await?)
+    }
+
+    /// The latest attempt of a channel that the caller has read.
+    pub async fn last_attempt(&self, channel: &Channel) -> Result<Option<RecordedAttempt>, ChannelError> {
+        Ok(self.store.attempts(channel.key, None, 1).await?.pop())
     }
 }

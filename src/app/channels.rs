@@ -207,7 +207,8 @@ impl App {
             return Err(ChannelError::Ended);
         }
         self.bells.changed(vec![current.key]).await;
-        self.channel(principal, &current.uid).await
+        // By its key: somebody may have chosen this channel's uid as another one's id.
+        self.store.channel_by_key(current.key).await?.ok_or(ChannelError::NotFound)
     }
 
     /// Stops a channel that the caller may see. Stopping twice is fine.

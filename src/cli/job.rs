@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Failure, Outcome, client::Client, load, master_key, say, server::location_of, token};
+use super::{Failure, Outcome, client::Client, load, master_key, say, server::location_of};
 use crate::{
     app::{App, Scope, Settings},
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     config::{Config, Database, Secret, SettingsArgs},
     domain::expiry::Lifetimes,
     entropy::SystemEntropy,
@@ -64,7 +64,10 @@ pub async fn run(args: Args) -> Outcome {
 
 async fn through(config: &Config, server: &str, job: JobName) -> Result<Value, Failure> {
     let scopes = BTreeSet::from([Scope::Operator.as_str().to_owned()]);
-    let token = token::mint(config, "watchpost", "operator", &scopes, &[], TOKEN_TTL)?;
+    let master = master_key::load(config)?;
+    let keys = Keys::new(master.as_bytes(), None);
+    let now = SystemClock::new().now();
+    let token = keys.operator.mint("watchpost", "operator", &scopes, &[], TOKEN_TTL, now)?;
     let client = Client::new(&format!("http://{server}"), &token)?;
     let answer = client.post(&format!("/jobs/{}", job.as_str()), &Value::Null).await?;
     Ok(answer.get("report").cloned().unwrap_or_default())

@@ -8,6 +8,8 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const STATE_BYTES_MAX: usize = 64;
 pub const ID_BYTES_MAX: usize = 128;
 pub const CHANGED_BYTES_MAX: usize = 256;
+/// What a whole run may say in one header.
+const UNITED_BYTES_MAX: usize = 1_024;
 pub const CONTENT_TYPE_BYTES_MAX: usize = 128;
 /// One event's payload.
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1_024;
@@ -94,11 +96,13 @@ pub fn newest_of_run(events: &[std::sync::Arc<Event>]) -> (usize, Option<String>
     let run =
         events.iter().take_while(|event| event.name == first.name && event.state == first.state).count();
     let mut changed: Vec<&str> = Vec::new();
+    let mut bytes = 0;
     for part in
         events.iter().take(run).filter_map(|event| event.changed.as_deref()).flat_map(|all| all.split(','))
     {
         let part = part.trim();
-        if !part.is_empty() && !changed.contains(&part) {
+        if !part.is_empty() && !changed.contains(&part) && bytes + part.len() < UNITED_BYTES_MAX {
+            bytes += part.len() + 1;
             changed.push(part);
         }
     }

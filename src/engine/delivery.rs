@@ -25,6 +25,8 @@ use crate::{
 
 /// Events read at a time to find the newest of a run.
 const PAGE: usize = 100;
+/// Events that one notification may stand for: a longer run is told by several.
+const RUN_EVENTS_MAX: i64 = 10_000;
 
 /// What came of one delivery.
 #[derive(Debug)]
@@ -188,15 +190,16 @@ async fn subject_of(context: &Context, target: &Target, send: Send) -> Option<(i
         let changed = event.changed.clone();
         return Some((event.seq, Subject::Event { event, changed }));
     }
+    let last = send.through.min(send.first.saturating_add(RUN_EVENTS_MAX - 1));
     loop {
         let (run, changed) = newest_of_run(&events);
         let event = Arc::clone(events.get(run.checked_sub(1)?)?);
-        let goes_on = run == events.len() && event.seq < send.through;
+        let goes_on = run == events.len() && event.seq < last;
         if !goes_on {
             return Some((event.seq, Subject::Event { event, changed }));
         }
         // The run may go on past this page: what is known of it stands in front of the next one.
-        let next = page_of(context, target, event.seq, send.through).await?;
+        let next = page_of(context, target, event.seq, last).await?;
         if next.is_empty() {
             return Some((event.seq, Subject::Event { event, changed }));
         }

@@ -10,6 +10,8 @@ use super::{jwt::JwtKey, seal::Sealer};
 #[derive(Debug)]
 pub struct Keys {
     pub jwt: JwtKey,
+    /// For commands beside the server. Never the shared secret, whose holders run no jobs here.
+    pub operator: JwtKey,
     pub sealer: Sealer,
 }
 
@@ -20,7 +22,8 @@ impl Keys {
             Some(secret) => JwtKey::new(secret.as_bytes()),
             None => JwtKey::new(&derive(master, "watchpost api tokens v1")),
         };
-        Self { jwt, sealer: Sealer::new(&derive(master, "watchpost sealed secrets v1")) }
+        let operator = JwtKey::new(&derive(master, "watchpost operator tokens v1"));
+        Self { jwt, operator, sealer: Sealer::new(&derive(master, "watchpost sealed secrets v1")) }
     }
 }
 

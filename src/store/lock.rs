@@ -33,7 +33,10 @@ impl StoreLock {
     /// Locks the embedded store at `database`, in `<database>.lock`.
     pub fn take(database: &Path) -> Result<Self, LockError> {
         let path = lock_path(database);
-        Self::try_take(&path)?.ok_or_else(|| LockError::Held(read_address(&path)))
+        let mut lock = Self::try_take(&path)?.ok_or_else(|| LockError::Held(read_address(&path)))?;
+        // The address of a server that is gone must not be taken for this one's.
+        lock.write_address("")?;
+        Ok(lock)
     }
 
     /// Takes the first free identity of this machine for the database named by `key`, in `folder`. Whoever gets

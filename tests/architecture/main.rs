@@ -73,10 +73,6 @@ const IMPURE_STD: [&str; 10] = [
 
 const LINES_MAX: usize = 400;
 
-/// Longer all the same, for now, and why.
-const LONG_FILES: [(&str, &str); 1] =
-    [("src/engine/driver.rs", "one actor, whose parts share its state; to be split along its messages")];
-
 /// What of a source is neither comment nor text: those are blanked, line by line.
 fn code_of(source: &str) -> String {
     let mut code = String::with_capacity(source.len());
@@ -283,12 +279,8 @@ fn violations(file: &str, source: &str) -> Vec<String> {
         wrong.push(format!("{file}: begins without its module's doc"));
     }
     let lines = code.trim_end().lines().count();
-    let listed = LONG_FILES.iter().any(|(long, _)| *long == file);
-    if lines > LINES_MAX && !listed {
+    if lines > LINES_MAX {
         wrong.push(format!("{file}: {lines} lines, {LINES_MAX} are allowed"));
-    }
-    if lines <= LINES_MAX && listed {
-        wrong.push(format!("{file}: short enough to leave the list of long files"));
     }
     wrong
 }
@@ -326,9 +318,6 @@ fn every_source_keeps_to_its_place() {
     assert!(sources.len() > 50, "{}", sources.len());
     let wrong: Vec<_> = sources.iter().flat_map(|(file, source)| violations(file, source)).collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    for (long, _) in LONG_FILES {
-        assert!(sources.iter().any(|(file, _)| file == long), "{long} is gone");
-    }
     for leaf in LEAVES {
         let (_, uses) = USES.iter().find(|(part, _)| *part == leaf).unwrap();
         assert!(uses.iter().all(|used| *used == "domain"), "{leaf}");
@@ -440,5 +429,4 @@ fn a_forged_source_is_found_out() {
     assert!(told("src/wake.rs", &long).contains(" lines, 400 are allowed"));
     let tested = format!("{}#[cfg(test)]\nmod tests {{\n{long}}}\n", "fn f() {}\n".repeat(LINES_MAX - 1));
     assert_eq!(told("src/wake.rs", &tested), "", "tests do not count");
-    assert!(told(LONG_FILES[0].0, "").contains("short enough"));
 }

@@ -119,7 +119,7 @@ async fn nothing_is_sent_that_was_not_given(kind: Kind) {
     let expiration: i64 = channel["expiration"].as_str().unwrap().parse().unwrap();
     assert_eq!(expiration, app.now().plus(seconds(7 * 86_400)).as_millis(), "the default is a week");
     let members: Vec<&String> = channel.as_object().unwrap().keys().collect();
-    assert_eq!(members, ["expiration", "id", "kind", "resourceId", "resourceUri"]);
+    assert_eq!(members, ["kind", "id", "resourceId", "resourceUri", "expiration"], "in Google's order");
     app.settle().await;
     let sync = &receiver.received()[0];
     assert_eq!(sync.token(), None);

@@ -155,6 +155,18 @@ impl Store {
         self.read(move |connection| Box::pin(async move { find(connection, &owner, &id_or_uid).await })).await
     }
 
+    /// A channel by its key.
+    pub async fn channel_by_key(&self, key: ChannelKey) -> StoreResult<Option<ChannelView>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let row: Option<ViewRow> =
+                    on!(connection, c => views!().filter(channels::id.eq(key.0)).first(c).await.optional())?;
+                row.map(view).transpose()
+            })
+        })
+        .await
+    }
+
     /// Channels from the newest to the oldest.
     pub async fn channels(&self, owner: Owner, filter: ChannelFilter) -> StoreResult<Vec<ChannelView>> {
         self.read(move |connection| {

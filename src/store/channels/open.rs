@@ -70,6 +70,18 @@ impl Store {
 }
 
 async fn insert(connection: &mut Connection, new: &NewChannel, now: Timestamp) -> StoreResult<bool> {
+    // Looked at first, so that a refused opening leaves no resource behind; the constraint decides a race.
+    let taken: i64 = on!(connection, c => {
+        channels::table
+            .filter(channels::project.eq(&new.project))
+            .filter(channels::channel_id.eq(&new.id))
+            .count()
+            .get_result(c)
+            .await
+    })?;
+    if taken > 0 {
+        return Ok(false);
+    }
     let head = resources::lock_or_create(connection, &new.project, &new.resource, now).await?;
     let options = serde_json::to_string(&new.options).map_err(|_| StoreError::Unreadable("options"))?;
     let id: Option<i64> = on!(connection, c => {

@@ -114,9 +114,9 @@ async fn replace(
 pub async fn get(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web)?;
     let view = web.app.channel(&principal, &id).await?;
-    let last = web.app.attempts(&principal, &view.channel.uid, None, 1).await?;
+    let last = web.app.last_attempt(&view.channel).await?;
     let mut shown = view_json(&view);
-    shown["lastAttempt"] = last.first().map_or(Value::Null, attempt_json);
+    shown["lastAttempt"] = last.as_ref().map_or(Value::Null, attempt_json);
     Ok(json_answer(StatusCode::OK, &shown))
 }
 
