@@ -14,7 +14,7 @@ test: ## Set up what is missing, then format check, lints and every test on both
 	scripts/setup.sh
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
-	cargo test --locked
+	cargo test --locked --no-fail-fast
 
 lint: ## The format check and the lints alone
 	@scripts/check-tools.sh lints

@@ -83,6 +83,13 @@ impl TestServer {
         self.token_for(project, subject, scopes, &[], Duration::ZERO)
     }
 
+    /// What commands beside the server mint.
+    pub fn operator_token(&self) -> String {
+        let app = &self.server.as_ref().unwrap().app;
+        let scopes = BTreeSet::from(["operator".to_owned()]);
+        app.keys.operator.mint("p", "s", &scopes, &[], Duration::from_hours(1), app.now()).unwrap()
+    }
+
     /// The same for some resources only, minted `ago`; it lives for an hour.
     pub fn token_for(
         &self,
