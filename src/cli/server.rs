@@ -118,7 +118,8 @@ impl Server {
             policy: policy.clone(),
             settings: Arc::new(app::Settings {
                 lifetimes: Lifetimes { default: config.ttl.default, max: config.ttl.max },
-                api_url: config.api_url.clone().unwrap_or(public_url),
+                api_url: config.api_url.clone().unwrap_or_else(|| public_url.clone()),
+                public_url,
                 header_prefix: config.header_prefix.clone(),
                 auth_off: config.auth == Auth::Off,
             }),

@@ -57,6 +57,13 @@ words! {
     }
 }
 
+impl ChannelState {
+    /// Whether the channel has not ended.
+    pub const fn is_living(self) -> bool {
+        matches!(self, Self::Active | Self::Paused | Self::Suspended)
+    }
+}
+
 words! {
     /// How a notification is written on the wire.
     Format { Google = "google", Standard = "standard", Raw = "raw" }
@@ -112,6 +119,8 @@ pub struct Channel {
     pub options: ChannelOptions,
     /// The signing secret, sealed under the master key.
     pub sealed_secret: Option<Vec<u8>>,
+    /// How often the claim URL was replaced.
+    pub claim_rotation: i64,
 }
 
 impl Channel {

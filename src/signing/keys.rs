@@ -4,7 +4,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::{jwt::JwtKey, seal::Sealer};
+use super::{claim::ClaimKey, jwt::JwtKey, seal::Sealer};
 
 /// The keys of a server.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub struct Keys {
     /// For commands beside the server. Never the shared secret, whose holders run no jobs here.
     pub operator: JwtKey,
     pub sealer: Sealer,
+    pub claim: ClaimKey,
 }
 
 impl Keys {
@@ -23,7 +24,8 @@ impl Keys {
             None => JwtKey::new(&derive(master, "watchpost api tokens v1")),
         };
         let operator = JwtKey::new(&derive(master, "watchpost operator tokens v1"));
-        Self { jwt, operator, sealer: Sealer::new(&derive(master, "watchpost sealed secrets v1")) }
+        let claim = ClaimKey::new(derive(master, "watchpost claims v1"));
+        Self { jwt, operator, claim, sealer: Sealer::new(&derive(master, "watchpost sealed secrets v1")) }
     }
 }
 

@@ -78,14 +78,18 @@ impl Driver {
         };
         resident.target.make_stale();
         let readdressed = resident.target.channel.address != loaded.channel.address;
-        // Ends and revivals raise `moved` so that no older row undoes them. They leave the place itself alone, so
-        // what is in memory is ahead of the row, never behind it: it is written again under the new `moved`.
+        // `moved` rises with everything that sets the row from outside, so that no older checkpoint undoes it. The
+        // row may be ahead of memory (an acknowledgement) or behind it (outcomes that are not saved yet): the higher
+        // place counts, and is written again under the new `moved`.
         let moved = resident.moved != loaded.cursor.moved;
         resident.moved = loaded.cursor.moved;
         resident.stored_behind |= loaded.cursor.behind;
         let target = Arc::new(self.target(loaded.channel));
         if let Some(resident) = self.lanes.get_mut(key) {
             resident.target = target;
+        }
+        if moved {
+            self.step(key, Input::Moved(loaded.cursor.seq), None);
         }
         self.step(key, Input::Changed { terms, readdressed }, None);
         // A row that a checkpoint did not write is written now, so that the lane learns that it is saved.

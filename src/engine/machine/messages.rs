@@ -21,6 +21,8 @@ pub enum Input {
     Saved(u64),
     /// Time has passed.
     Time,
+    /// The cursor was moved forward from outside: everything up to this seq is terminal.
+    Moved(i64),
     /// The channel has changed; `readdressed` when a failing receiver may have been replaced.
     Changed {
         terms: Terms,

@@ -191,6 +191,12 @@ impl Lane {
                     self.phase = Phase::Resting;
                 }
             }
+            Input::Moved(seq) => {
+                if seq > self.settled {
+                    self.settled = seq;
+                    self.failing = Failing::default();
+                }
+            }
             Input::Outcome(outcome) => self.conclude(outcome, now, &mut actions),
             Input::Changed { terms, readdressed } => {
                 self.terms = terms;
@@ -222,19 +228,23 @@ impl Lane {
             return;
         }
         self.phase = Phase::Resting;
-        let attempt = self.failing.attempts.saturating_add(1);
+        let attempt = send.attempt;
         let mut parked = false;
+        // The cursor may have been moved past it meanwhile: then it is no longer the head, and only told.
+        let is_head = send.first > self.settled;
         match outcome.verdict {
             Verdict::Ours => {
                 self.hold_until = Some(now.plus(OURS_WAIT));
                 return;
             }
             Verdict::Delivered => {
-                self.settled = outcome.through;
-                self.failing = Failing::default();
                 self.last_success_at = Some(now);
+                if outcome.through > self.settled {
+                    self.settled = outcome.through;
+                    self.failing = Failing::default();
+                }
             }
-            Verdict::Failed | Verdict::Overloaded | Verdict::Forbidden | Verdict::Gone => {
+            Verdict::Failed | Verdict::Overloaded | Verdict::Forbidden | Verdict::Gone if is_head => {
                 self.fail(outcome, attempt, now);
                 if readdressed {
                     self.try_at_once(now);
@@ -246,6 +256,7 @@ impl Lane {
                     self.failing = Failing { since: self.failing.since, ..Failing::default() };
                 }
             }
+            Verdict::Failed | Verdict::Overloaded | Verdict::Forbidden | Verdict::Gone => {}
         }
         self.outcomes += 1;
         actions.push(Action::Record(Record { attempt, parked, ..self.place() }));

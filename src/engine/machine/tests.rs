@@ -172,6 +172,31 @@ fn gone_ends_the_channel() {
 }
 
 #[test]
+fn an_outcome_of_what_the_cursor_was_moved_past_is_only_told() {
+    let mut lane = opened();
+    lane.step(Input::Head(15), NOW);
+    send(&mut lane, NOW);
+    assert_eq!(lane.step(Input::Moved(12), NOW), [], "one request in flight all the same");
+    let actions = lane.step(outcome(10, Verdict::Failed), NOW);
+    assert!(
+        matches!(actions.as_slice(), [Action::Record(record), Action::AskSlot] if record.seq == 12 && record.attempt == 1)
+    );
+    assert_eq!(send(&mut lane, NOW), Send { first: 13, through: 13, pinned: false, attempt: 1 });
+    lane.step(Input::Moved(11), NOW);
+    assert_eq!(lane.settled(), 12, "never back");
+}
+
+#[test]
+fn a_failing_head_that_is_acknowledged_holds_nobody_up() {
+    let mut lane = opened();
+    lane.step(Input::Head(12), NOW);
+    send(&mut lane, NOW);
+    lane.step(outcome(10, Verdict::Failed), NOW);
+    assert_eq!(lane.step(Input::Moved(11), NOW), [Action::AskSlot]);
+    assert_eq!(send(&mut lane, NOW).first, 12);
+}
+
+#[test]
 fn our_own_failure_is_not_charged() {
     let mut lane = opened();
     lane.step(Input::Time, NOW);
