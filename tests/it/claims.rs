@@ -19,6 +19,7 @@ on_both!(
     a_paused_channel_sends_nothing_and_loses_nothing,
     a_level_channel_can_be_acknowledged_and_still_hears_of_the_next_event,
     skip_passes_a_head_that_is_refused,
+    what_is_wrong_is_named_and_moves_nothing,
     a_gone_channel_is_resumed,
     moves_survive_a_restart,
 );
@@ -239,6 +240,42 @@ async fn skip_passes_a_head_that_is_refused(kind: Kind) {
     let wrong = app.post("/v1/channels/c/skip", json!({ "throughNumber": 9 })).await;
     assert_eq!((wrong.status, wrong.json()["field"].as_str()), (400, Some("throughNumber")));
     assert_eq!(app.post("/v1/channels/c/skip", json!({})).await.json()["field"], "throughNumber");
+}
+
+async fn what_is_wrong_is_named_and_moves_nothing(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    let claim = opened(&app, &receiver, "c").await;
+    for (path, field) in
+        [(format!("{claim}/ack"), "through"), ("/v1/channels/c/skip".to_owned(), "throughNumber")]
+    {
+        for wrong in [
+            Value::Null,
+            json!("x"),
+            json!(1.5),
+            json!(true),
+            json!([1]),
+            json!({}),
+            json!("1\n2"),
+            json!(1e300),
+        ] {
+            let answer = app.post(&path, json!({ field: wrong })).await;
+            assert_eq!((answer.status, answer.json()["field"].as_str()), (400, Some(field)), "{wrong}");
+        }
+        let unknown = app.post(&path, json!({ field: 1, "more": 2 })).await;
+        assert_eq!((unknown.status, unknown.json()["field"].as_str()), (400, Some("more")));
+        for (body, code) in [("", "bodyNotJson"), ("[]", "bodyNotJson"), ("{", "bodyNotJson")] {
+            let token = app.token(crate::app::PROJECT, crate::app::SUBJECT, crate::app::SCOPES);
+            let answer = app.send("POST", &path, &token, "application/json", body.into()).await;
+            assert_eq!((answer.status, answer.json()["code"].as_str()), (400, Some(code)), "{body}");
+        }
+    }
+    for query in ["limit=0", "limit=501", "limit=x", "pageToken=x", "more=1", "limit=1&limit=2"] {
+        let answer = app.call("GET", &format!("{claim}?{query}"), "", None).await;
+        let field = query.split('=').next().unwrap();
+        assert_eq!((answer.status, answer.json()["field"].as_str()), (400, Some(field)), "{query}");
+    }
+    assert_eq!(app.channel("c").await["cursor"]["number"], 1);
 }
 
 async fn a_gone_channel_is_resumed(kind: Kind) {

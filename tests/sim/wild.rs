@@ -82,6 +82,7 @@ fn inputs() -> impl Strategy<Value = (Input, bool)> {
         6 => Just(Input::Slot),
         1 => Just(Input::SlotLost),
         1 => Just(Input::NotSent),
+        1 => numbers().prop_map(Input::Moved),
         6 => outcomes().prop_map(Input::Outcome),
         2 => prop_oneof![0_u64..10, any::<u64>()].prop_map(Input::Saved),
         2 => Just(Input::Time),
