@@ -58,9 +58,12 @@ words! {
 }
 
 impl ChannelState {
+    /// The states of a channel that has not ended.
+    pub const LIVING: [Self; 3] = [Self::Active, Self::Paused, Self::Suspended];
+
     /// Whether the channel has not ended.
-    pub const fn is_living(self) -> bool {
-        matches!(self, Self::Active | Self::Paused | Self::Suspended)
+    pub fn is_living(self) -> bool {
+        Self::LIVING.contains(&self)
     }
 }
 
