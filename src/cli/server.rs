@@ -135,6 +135,7 @@ impl Server {
         let schedule = Schedule::new(config.retry.schedule.clone()).ok_or("RETRY_SCHEDULE is empty")?;
         let settings = engine::Settings {
             schedule: Arc::new(schedule),
+            retry_window: config.retry.window,
             attempt_timeout: config.attempt_timeout,
             host_window: config.host_window,
             header_prefix: config.header_prefix.clone(),

@@ -63,6 +63,8 @@ impl std::fmt::Debug for Context {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub schedule: Arc<Schedule>,
+    /// How long a channel may fail before it is suspended.
+    pub retry_window: Duration,
     pub attempt_timeout: Duration,
     /// Requests in flight per origin, at most.
     pub host_window: u32,

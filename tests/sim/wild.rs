@@ -33,8 +33,16 @@ fn terms() -> impl Strategy<Value = Terms> {
     let schedules =
         collection::vec(durations(), 1..4).prop_filter_map("a step", Schedule::new).prop_map(Arc::new);
     let catch_ups = sample::select(vec![CatchUp::All, CatchUp::Latest]);
-    (prop::bool::weighted(0.9), times(), catch_ups, schedules)
-        .prop_map(|(active, expires_at, catch_up, schedule)| Terms { active, expires_at, catch_up, schedule })
+    (prop::bool::weighted(0.9), any::<bool>(), durations(), times(), catch_ups, schedules).prop_map(
+        |(active, probing, window, expires_at, catch_up, schedule)| Terms {
+            active,
+            probing,
+            window,
+            expires_at,
+            catch_up,
+            schedule,
+        },
+    )
 }
 
 fn lanes() -> impl Strategy<Value = Lane> {
@@ -143,7 +151,9 @@ proptest! {
                         prop_assert_eq!(record.seq, lane.settled());
                         recorded += 1;
                     }
-                    Action::EndGone => {}
+                    Action::EndGone | Action::Suspend { .. } | Action::Resume => {
+                        prop_assert!(ends, "{:?} after {:?}", action, given);
+                    }
                 }
             }
         }

@@ -18,7 +18,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use self::{reading::Read, timers::Timers};
+use self::{reading::Read, sending::NewState, timers::Timers};
 use super::{
     Command, Context, Seen,
     checkpoint::{Batch, Entry, Outbox},
@@ -327,7 +327,9 @@ impl Driver {
                 Action::Send(send) => self.send(key, send),
                 Action::Record(record) => self.record(key, record, attempted.take()),
                 Action::WakeAt(at) => self.set_timer(key, at),
-                Action::EndGone => self.end_gone(key),
+                Action::EndGone => self.change_state(key, NewState::Gone),
+                Action::Suspend { probe_at } => self.change_state(key, NewState::Suspended { probe_at }),
+                Action::Resume => self.change_state(key, NewState::Resumed),
             }
         }
     }

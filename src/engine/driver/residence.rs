@@ -107,7 +107,9 @@ impl Driver {
         let own =
             channel.options.retry_schedule_ms.iter().map(|millis| Duration::from_millis(*millis)).collect();
         Terms {
-            active: channel.state == ChannelState::Active,
+            active: matches!(channel.state, ChannelState::Active | ChannelState::Suspended),
+            probing: channel.state == ChannelState::Suspended,
+            window: self.context.settings.retry_window,
             expires_at: channel.expires_at,
             catch_up: channel.catch_up,
             schedule: Schedule::new(own)

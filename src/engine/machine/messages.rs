@@ -54,6 +54,12 @@ pub enum Action {
     WakeAt(Timestamp),
     /// The receiver is gone for good: end the channel.
     EndGone,
+    /// It has failed for longer than its window: suspend the channel, which is probed at this moment.
+    Suspend {
+        probe_at: Timestamp,
+    },
+    /// A probe succeeded: the channel goes on.
+    Resume,
 }
 
 /// A notification to be sent.

@@ -37,9 +37,19 @@ pub enum AdvanceOutcome {
 }
 
 impl Store {
-    /// Lets nothing more out until the channel is resumed. False when it is not active.
+    /// Lets nothing more out until the channel is resumed. False when there is nothing to pause.
     pub async fn pause_channel(&self, key: ChannelKey) -> StoreResult<bool> {
         self.write(move |connection| Box::pin(async move { pause(connection, key).await })).await
+    }
+
+    /// A channel that has failed for too long is only probed from now on. False when it is not active.
+    pub async fn suspend_channel(&self, key: ChannelKey, probe_at: Timestamp) -> StoreResult<bool> {
+        self.write(move |connection| Box::pin(async move { suspend(connection, key, probe_at).await })).await
+    }
+
+    /// A probe succeeded. What its owner paused or stopped meanwhile stays so: false then.
+    pub async fn end_suspension(&self, key: ChannelKey) -> StoreResult<bool> {
+        self.write(move |connection| Box::pin(async move { end_suspension(connection, key).await })).await
     }
 
     /// Lets a paused, suspended or gone channel go on from its cursor.
@@ -76,18 +86,51 @@ impl Store {
 
 async fn pause(connection: &mut Connection, key: ChannelKey) -> StoreResult<bool> {
     let Some(locked) = lock(connection, key).await? else { return Ok(false) };
-    if locked.state != ChannelState::Active {
+    if !matches!(locked.state, ChannelState::Active | ChannelState::Suspended) {
         return Ok(false);
     }
-    on!(connection, c => {
-        diesel::update(channels::table.find(key.0))
-            .set((channels::state.eq(ChannelState::Paused.as_str()), channels::rev.eq(channels::rev + 1)))
-            .execute(c)
-            .await
-    })?;
+    set_state(connection, key, ChannelState::Paused).await?;
     freeze(connection, key, locked.resource).await?;
     announce(connection, key).await?;
     Ok(true)
+}
+
+async fn suspend(connection: &mut Connection, key: ChannelKey, probe_at: Timestamp) -> StoreResult<bool> {
+    let Some(locked) = lock(connection, key).await? else { return Ok(false) };
+    if locked.state != ChannelState::Active {
+        return Ok(false);
+    }
+    set_state(connection, key, ChannelState::Suspended).await?;
+    // As when it is paused, but woken by time: it must not be carried along by `fanned`.
+    freeze(connection, key, locked.resource).await?;
+    on!(connection, c => {
+        diesel::update(cursors::table.find(key.0))
+            .set(cursors::due_at_ms.eq(Some(probe_at.as_millis())))
+            .execute(c)
+            .await
+    })?;
+    announce(connection, key).await?;
+    Ok(true)
+}
+
+async fn end_suspension(connection: &mut Connection, key: ChannelKey) -> StoreResult<bool> {
+    let Some(locked) = lock(connection, key).await? else { return Ok(false) };
+    if locked.state != ChannelState::Suspended {
+        return Ok(false);
+    }
+    set_state(connection, key, ChannelState::Active).await?;
+    announce(connection, key).await?;
+    Ok(true)
+}
+
+async fn set_state(connection: &mut Connection, key: ChannelKey, state: ChannelState) -> StoreResult<()> {
+    on!(connection, c => {
+        diesel::update(channels::table.find(key.0))
+            .set((channels::state.eq(state.as_str()), channels::rev.eq(channels::rev + 1)))
+            .execute(c)
+            .await
+    })?;
+    Ok(())
 }
 
 async fn resume(connection: &mut Connection, key: ChannelKey, now: Timestamp) -> StoreResult<ResumeOutcome> {
@@ -109,12 +152,14 @@ async fn resume(connection: &mut Connection, key: ChannelKey, now: Timestamp) ->
             .execute(c)
             .await
     })?;
-    // The receiver gets a fresh start: what it refused before is tried at once. The attempts go on counting.
+    // The receiver gets a fresh start: what it refused before is tried at once, with a window of its own. The
+    // attempts go on counting.
     on!(connection, c => {
         diesel::update(cursors::table.find(key.0))
             .set((
                 cursors::behind.eq(true),
                 cursors::due_at_ms.eq(Some(now.as_millis())),
+                cursors::failing_since_ms.eq(None::<i64>),
                 cursors::moved.eq(cursors::moved + 1),
             ))
             .execute(c)
@@ -146,7 +191,8 @@ async fn advance(
         return Ok(Some(AdvanceOutcome::At(stood)));
     }
     // Due at once where anything may still leave: the engine makes the channel level again.
-    let due = (locked.state == ChannelState::Active).then(|| now.as_millis());
+    let sends = matches!(locked.state, ChannelState::Active | ChannelState::Suspended);
+    let due = sends.then(|| now.as_millis());
     on!(connection, c => {
         diesel::update(cursors::table.find(key.0))
             .set((
