@@ -153,9 +153,10 @@ impl EventCache {
         for (resource, event) in events {
             let key = (resource, event.seq);
             let bytes = size_of(&event);
-            if cached.events.insert(key, event).is_none() {
-                cached.ages.push_back(key);
-                cached.bytes += bytes;
+            cached.bytes += bytes;
+            match cached.events.insert(key, event) {
+                Some(replaced) => cached.bytes -= size_of(&replaced),
+                None => cached.ages.push_back(key),
             }
         }
         while cached.bytes > CACHE_BYTES_MAX {
