@@ -77,6 +77,8 @@ enum Message {
         done: bool,
     },
     Poll,
+    /// A read found the store closed: nothing can be found or made durable any more.
+    StoreClosed,
 }
 
 struct Driver {
@@ -308,15 +310,15 @@ impl Driver {
                 self.poll();
                 self.take_held();
             }
+            Message::StoreClosed => self.stopping = true,
         }
     }
 
     /// Lets a machine decide and does what it says.
-    fn step(&mut self, key: ChannelKey, input: Input, attempted: Option<Attempted>) {
+    fn step(&mut self, key: ChannelKey, input: Input, mut attempted: Option<Attempted>) {
         let now = self.context.clock.now();
         let Some(resident) = self.lanes.get_mut(key) else { return };
         let actions = resident.lane.step(input, now);
-        let mut attempted = attempted;
         for action in actions {
             match action {
                 Action::AskSlot => {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Driver, Input, Message, Report, reading::until_done};
+use super::{
+    Driver, Input, Message, Report,
+    reading::{read_lanes, until_done},
+};
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelState},
@@ -102,7 +105,7 @@ impl Driver {
         self.tasks.spawn("change of a channel's state", async move {
             let now = context.clock.now();
             let store = &context.store;
-            match state {
+            let changed = match state {
                 NewState::Gone => {
                     until_done(&context, || store.end_channel(key, ChannelState::Gone, now)).await
                 }
@@ -111,8 +114,12 @@ impl Driver {
                 }
                 NewState::Resumed => until_done(&context, || store.end_suspension(key)).await,
             };
-            let lanes = until_done(&context, || store.lanes(vec![key])).await.unwrap_or_default();
-            let _ = inbox.send(Message::Changed { asked: vec![key], lanes, taken: None });
+            let lanes = if changed.is_some() { read_lanes(&context, vec![key]).await } else { None };
+            let _ = inbox.send(lanes.map_or(Message::StoreClosed, |lanes| Message::Changed {
+                asked: vec![key],
+                lanes,
+                taken: None,
+            }));
         });
     }
 }
