@@ -14,7 +14,7 @@ pub enum Input {
     Slot,
     /// The slot was given back unused.
     SlotLost,
-    /// The request did not leave after all: the channel changed or the event could not be read.
+    /// The request did not leave after all: the channel changed or expired, or the lease runs out.
     NotSent,
     Outcome(Outcome),
     /// This many outcomes are durable.

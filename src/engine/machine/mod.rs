@@ -115,10 +115,6 @@ impl Lane {
         self.settled
     }
 
-    pub const fn start_seq(&self) -> i64 {
-        self.start_seq
-    }
-
     pub const fn is_active(&self) -> bool {
         self.terms.active
     }
