@@ -129,7 +129,7 @@ async fn apply(
     let revived = locked.state == ChannelState::Expired
         || (change.expires_at.is_some() && locked.state == ChannelState::Active && locked.expires_at <= now);
     let options = match &change.options {
-        Some(options) => Some(serde_json::to_string(options).map_err(|_| StoreError::Unreadable("options"))?),
+        Some(options) => Some(serde_json::to_string(options).map_err(|_| StoreError::Unwritable("options"))?),
         None => None,
     };
     let columns = ChangedColumns {

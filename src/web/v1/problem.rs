@@ -137,7 +137,7 @@ impl From<StoreError> for Problem {
             StoreError::Unavailable(_) | StoreError::Closed | StoreError::Fenced => {
                 (503, "storeUnavailable", "the store is not reachable right now")
             }
-            StoreError::Database(_) | StoreError::Unreadable(_) => {
+            StoreError::Database(_) | StoreError::Unreadable(_) | StoreError::Unwritable(_) => {
                 (500, "internal", "something went wrong on our side")
             }
         };
