@@ -2,8 +2,10 @@
 //! replaced, and is nowhere stored.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use sha2::Sha256;
+
+use super::hmac_sha256;
 
 /// Length of a channel's `uid`, which every capability begins with.
 const UID_BYTES: usize = 32;
@@ -23,8 +25,8 @@ impl ClaimKey {
     }
 
     pub fn capability(&self, uid: &str, rotation: i64) -> String {
-        let mac = self.mac(uid, rotation).map(|mac| mac.finalize().into_bytes());
-        format!("{uid}{}", BASE64_URL_SAFE_NO_PAD.encode(mac.unwrap_or_default()))
+        let mac = self.mac(uid, rotation).finalize().into_bytes();
+        format!("{uid}{}", BASE64_URL_SAFE_NO_PAD.encode(mac))
     }
 
     /// The `uid` that a capability claims to be of. Not yet checked: that needs the channel's rotation count.
@@ -35,17 +37,14 @@ impl ClaimKey {
     /// Whether the capability is the present one, in time that does not depend on where it differs.
     pub fn verify(&self, capability: &str, uid: &str, rotation: i64) -> bool {
         let given = capability.get(UID_BYTES..).and_then(|mac| BASE64_URL_SAFE_NO_PAD.decode(mac).ok());
-        match (given, self.mac(uid, rotation)) {
-            (Some(given), Some(mac)) => mac.verify_slice(&given).is_ok(),
-            _ => false,
-        }
+        given.is_some_and(|given| self.mac(uid, rotation).verify_slice(&given).is_ok())
     }
 
-    fn mac(&self, uid: &str, rotation: i64) -> Option<Hmac<Sha256>> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
+    fn mac(&self, uid: &str, rotation: i64) -> Hmac<Sha256> {
+        let mut mac = hmac_sha256(&self.0);
         mac.update(uid.as_bytes());
         mac.update(&rotation.to_be_bytes());
-        Some(mac)
+        mac
     }
 }
 

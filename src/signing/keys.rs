@@ -1,10 +1,9 @@
 //! The master key and what is derived from it. Each use has a key of its own, so that no two uses can be played
 //! against each other.
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use hmac::Mac;
 
-use super::{claim::ClaimKey, jwt::JwtKey, seal::Sealer};
+use super::{claim::ClaimKey, hmac_sha256, jwt::JwtKey, seal::Sealer};
 
 /// The keys of a server.
 #[derive(Debug)]
@@ -30,8 +29,7 @@ impl Keys {
 }
 
 fn derive(master: &[u8; 32], purpose: &str) -> [u8; 32] {
-    // HMAC takes keys of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(master) else { return [0; 32] };
+    let mut mac = hmac_sha256(master);
     mac.update(purpose.as_bytes());
     mac.finalize().into_bytes().into()
 }

@@ -88,7 +88,6 @@ fn inputs() -> impl Strategy<Value = (Input, bool)> {
     let input = prop_oneof![
         2 => numbers().prop_map(Input::Head),
         6 => Just(Input::Slot),
-        1 => Just(Input::SlotLost),
         1 => Just(Input::NotSent),
         1 => numbers().prop_map(Input::Moved),
         6 => outcomes().prop_map(Input::Outcome),
@@ -142,7 +141,7 @@ proptest! {
                         sent = Some(send);
                     }
                     Action::AskSlot => {
-                        let given_back = matches!(given, Input::Slot | Input::SlotLost);
+                        let given_back = given == Input::Slot;
                         prop_assert!(sent.is_none() && (!queued || given_back), "asks after {:?}", given);
                     }
                     Action::WakeAt(at) => prop_assert!(at > now),

@@ -131,12 +131,6 @@ impl World {
             }
             Turn::OldHead(ago) => self.hear(self.head().saturating_sub(ago)),
             Turn::Grant => self.grant(),
-            Turn::LoseSlot => {
-                if self.slot_asked {
-                    self.slot_asked = false;
-                    self.step(Input::SlotLost);
-                }
-            }
             Turn::Withdraw => {
                 if self.flight.take().is_some() {
                     self.note(Event::Withdrawn);

@@ -61,7 +61,10 @@ enum Message {
         lanes: Vec<LoadedLane>,
         done: bool,
     },
-    Lanes(Vec<LoadedLane>),
+    Lanes {
+        asked: Vec<ChannelKey>,
+        lanes: Vec<LoadedLane>,
+    },
     /// Changed channels as they are now, and whom to tell that they were taken.
     Changed {
         asked: Vec<ChannelKey>,
@@ -145,7 +148,7 @@ pub async fn run(
         poller.abort();
     }
     if ended == Ended::Lost {
-        driver.let_requests_end(&mut messages).await;
+        driver.let_all_end(&mut messages).await;
     }
     ended
 }
@@ -238,16 +241,13 @@ impl Driver {
         quiet && (self.stopping || (self.reading == 0 && self.reads.is_empty()))
     }
 
-    /// After the lease is lost: what left under it ends before anything can leave under a new one.
-    async fn let_requests_end(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) {
+    /// After the lease is lost: what left or was read under it ends before anything can under a new one. Nothing new
+    /// starts: slots and checkpoints are given out by the loop that has ended.
+    async fn let_all_end(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) {
         let mut late = self.context.clock.sleep(self.context.settings.attempt_timeout);
-        while self.slots.in_flight() > 0 {
+        while self.slots.in_flight() > 0 || self.reading > 0 {
             tokio::select! {
-                Some(message) = messages.recv() => {
-                    if let Message::Delivered(report) = message {
-                        self.slots.release(&report.origin, report.feedback);
-                    }
-                }
+                Some(message) = messages.recv() => self.on_message(message),
                 () = &mut late => return,
             }
         }
@@ -274,11 +274,13 @@ impl Driver {
                     self.tell_members(resource, head);
                 }
             }
-            Message::Lanes(lanes) => {
+            Message::Lanes { asked, lanes } => {
                 self.reading -= 1;
                 for lane in lanes {
-                    self.expected.remove(&lane.channel.key);
                     self.admit(lane);
+                }
+                for key in asked {
+                    self.expected.remove(&key);
                 }
             }
             Message::Changed { asked, lanes, taken } => {

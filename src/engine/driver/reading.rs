@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{BusyResource, Driver, Input, Message, StoreError};
 use crate::{
     domain::channel::{ChannelKey, ResourceKey},
-    engine::Context,
+    engine::{Context, lease::Guard},
     store::LoadedLane,
 };
 
@@ -90,19 +90,20 @@ impl Driver {
 
     pub(super) fn start_read(&mut self, read: Read) {
         self.reading += 1;
-        let (context, inbox) = (Arc::clone(&self.context), self.inbox.clone());
+        let (context, guard, inbox) =
+            (Arc::clone(&self.context), Arc::clone(&self.guard), self.inbox.clone());
         self.tasks.spawn("engine read", async move {
             let done = match read {
                 Read::Level { resource, head } => read_level(&context, &inbox, resource, head).await,
-                Read::Lanes(keys) => read_lanes(&context, keys).await.map(|lanes| {
-                    let _ = inbox.send(Message::Lanes(lanes));
+                Read::Lanes(asked) => read_lanes(&context, asked.clone()).await.map(|lanes| {
+                    let _ = inbox.send(Message::Lanes { asked, lanes });
                 }),
                 Read::Changed { channels, taken } => {
                     read_lanes(&context, channels.clone()).await.map(|lanes| {
                         let _ = inbox.send(Message::Changed { asked: channels, lanes, taken });
                     })
                 }
-                Read::Sweep { foreign, ahead } => read_work(&context, &inbox, foreign, ahead).await,
+                Read::Sweep { foreign, ahead } => read_work(&context, &guard, &inbox, foreign, ahead).await,
             };
             if done.is_none() {
                 let _ = inbox.send(Message::StoreClosed);
@@ -151,12 +152,22 @@ async fn read_level(
 
 async fn read_work(
     context: &Context,
+    guard: &Guard,
     inbox: &mpsc::UnboundedSender<Message>,
     foreign: bool,
     ahead: Duration,
 ) -> Option<()> {
-    if foreign {
-        let keys = until_done(context, || context.store.take_changed_channels()).await?;
+    // A session that has ended must not take words that are meant for the next one.
+    if foreign && !inbox.is_closed() {
+        let taken = context.store.take_changed_channels().await;
+        if matches!(taken, Err(StoreError::CommitUnknown)) {
+            // The words may be gone and unread: only a session that reads everything anew knows all changes.
+            guard.give_up();
+        }
+        // Words that could not be taken lie there for the next look.
+        let keys = taken
+            .or_else(|error| if matches!(error, StoreError::Closed) { Err(error) } else { Ok(Vec::new()) })
+            .ok()?;
         if !keys.is_empty() {
             let lanes = read_lanes(context, keys).await?;
             let _ = inbox.send(Message::ChangedElsewhere(lanes));

@@ -12,8 +12,6 @@ pub enum Input {
     Head(i64),
     /// The slot that was asked for is free.
     Slot,
-    /// The slot was given back unused.
-    SlotLost,
     /// The request did not leave after all: the channel changed or expired, or the lease runs out.
     NotSent,
     Outcome(Outcome),

@@ -181,11 +181,6 @@ impl Lane {
                     }
                 }
             }
-            Input::SlotLost => {
-                if self.phase == Phase::Queued {
-                    self.phase = Phase::Resting;
-                }
-            }
             Input::NotSent => {
                 if matches!(self.phase, Phase::InFlight { .. }) {
                     self.phase = Phase::Resting;
