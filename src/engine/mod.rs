@@ -173,6 +173,7 @@ async fn run(
 ) {
     loop {
         let Some(guard) = lease_or_stop(&context, &node, &mut commands).await else { return };
+        context.store.forget_events();
         let keeper = tasks.spawn(
             "lease keeper",
             lease::keep(context.store.clone(), Arc::clone(&context.clock), node.clone(), Arc::clone(&guard)),
