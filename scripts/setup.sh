@@ -26,7 +26,7 @@ apt_install() {
 if ! scripts/postgres-bin.sh >/dev/null; then
     apt_install postgresql
     if ! scripts/postgres-bin.sh >/dev/null; then
-        echo 'setup: the installed PostgreSQL is older than 15, see scripts/postgres-bin.sh' >&2
+        echo 'setup: no PostgreSQL was found, or one older than 15: see scripts/postgres-bin.sh' >&2
         exit 1
     fi
 fi
@@ -37,6 +37,6 @@ if ! cmp -s "$requirements" "$venv/requirements.txt" || ! "$venv/bin/python" -c 
     printf 'setup: making %s\n' "$venv"
     rm -rf "$venv"
     python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --disable-pip-version-check --no-deps --requirement "$requirements"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --requirement "$requirements"
     cp "$requirements" "$venv/requirements.txt"
 fi

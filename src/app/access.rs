@@ -55,7 +55,7 @@ pub struct Principal {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
-    #[error("no credentials were given")]
+    #[error("no credentials were given: send `Authorization: Bearer` and a token")]
     Missing,
     #[error("the credentials are not valid")]
     Invalid,
@@ -120,7 +120,7 @@ impl App {
         let by_operator = self.keys.operator.verify(&token, now);
         let is_operator = by_operator.is_ok();
         let claims = by_operator.or_else(|_| self.keys.jwt.verify(&token, now)).map_err(|error| {
-            tracing::debug!(error = %error, "a token was refused");
+            tracing::info!(reason = %error, "a token was refused");
             AccessError::Invalid
         })?;
         // Others may issue tokens too, and no store holds names like these.

@@ -80,7 +80,9 @@ pub enum ChannelError {
     Expiry(ExpiryError),
     #[error(transparent)]
     Address(#[from] Refusal),
-    #[error("the channel id {0} was used before")]
+    #[error(
+        "the channel id {0} was used before, and ids stay taken for ever: choose another, or leave it out"
+    )]
     IdTaken(String),
     #[error("there is no such channel")]
     NotFound,

@@ -8,7 +8,7 @@ use super::{Failure, Outcome, client::Client, load, master_key, say, server::loc
 use crate::{
     app::{App, Scope, Settings},
     clock::{Clock, SystemClock},
-    config::{Config, Database, Secret, SettingsArgs},
+    config::{Config, Database, SettingsArgs},
     domain::expiry::Lifetimes,
     entropy::SystemEntropy,
     jobs::{JobName, Jobs},
@@ -80,13 +80,13 @@ async fn here(config: &Config, job: JobName) -> Result<Value, Failure> {
         return Err(LACKS_MIGRATIONS.into());
     }
     let store = Store::open(&location, Tasks::current(), Box::new(|_, _| {})).await?;
-    let master = master_key::load_or_make(config, &SystemEntropy)?;
+    let keys = master_key::of_store(config, &store, &SystemEntropy).await?;
     let app = App {
         store: store.clone(),
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy),
         bells: Bells::default(),
-        keys: Arc::new(Keys::new(master.as_bytes(), config.jwt_secret.as_ref().map(Secret::reveal))),
+        keys: Arc::new(keys),
         policy: EgressPolicy::new(EgressRules::default()),
         settings: Arc::new(Settings {
             lifetimes: Lifetimes { default: config.ttl.default, max: config.ttl.max },

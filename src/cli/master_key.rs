@@ -6,14 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::server::BoxError;
 use crate::{
-    config::{Config, Database, MasterKey},
+    config::{Config, Database, MasterKey, Secret},
     entropy::Entropy,
+    signing::Keys,
+    store::Store,
 };
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    #[error("WATCHPOST_MASTER_KEY is required with PostgreSQL")]
+    #[error("WATCHPOST_MASTER_KEY is required with PostgreSQL: make one with `openssl rand -base64 32`")]
     Required,
     #[error("{path} does not hold a master key")]
     Unreadable {
@@ -23,6 +26,14 @@ pub enum KeyError {
     },
     #[error("there is no master key yet in {0}: start the server once, or set WATCHPOST_MASTER_KEY")]
     NotYet(PathBuf),
+    #[error(
+        "the store's master key is gone: restore {0} from a copy, or set WATCHPOST_MASTER_KEY to what it held"
+    )]
+    Lost(PathBuf),
+    #[error(
+        "WATCHPOST_MASTER_KEY, or its file, is not the key that this store was made with: its secrets would not open"
+    )]
+    Another,
     #[error("{path} cannot be written")]
     Write {
         path: PathBuf,
@@ -31,12 +42,19 @@ pub enum KeyError {
     },
 }
 
-/// The key; made if the embedded database has none.
-pub fn load_or_make(config: &Config, entropy: &dyn Entropy) -> Result<MasterKey, KeyError> {
-    match load(config) {
-        Err(KeyError::NotYet(path)) => make(&path, entropy),
-        loaded => loaded,
+/// The keys of a store: made where an embedded one is new, refused where they are not those it was made with.
+pub async fn of_store(config: &Config, store: &Store, entropy: &dyn Entropy) -> Result<Keys, BoxError> {
+    let known = store.master_key_fingerprint().await?;
+    let master = match load(config) {
+        Err(KeyError::NotYet(path)) if known.is_some() => return Err(KeyError::Lost(path).into()),
+        Err(KeyError::NotYet(path)) => make(&path, entropy)?,
+        loaded => loaded?,
+    };
+    let keys = Keys::new(master.as_bytes(), config.jwt_secret.as_ref().map(Secret::reveal));
+    if store.remember_master_key(keys.fingerprint.clone()).await? != keys.fingerprint {
+        return Err(KeyError::Another.into());
     }
+    Ok(keys)
 }
 
 /// The key, from the settings or from its file.

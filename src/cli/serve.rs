@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    config::{Config, Database, SettingsArgs},
+    config::{Auth, Config, Database, SettingsArgs},
     entropy::SystemEntropy,
     telemetry,
 };
@@ -24,8 +24,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Outcome {
     let config = load(&args.settings)?;
     telemetry::init(&config.log, config.log_format)?;
-    let listener =
-        bind(config.listen).map_err(|error| format!("{} cannot be listened on: {error}", config.listen))?;
+    let listener = bind(config.listen)?;
     let parts = Parts {
         config: config.clone(),
         clock: Arc::new(SystemClock::new()),
@@ -46,6 +45,9 @@ pub async fn run(args: Args) -> Outcome {
 fn announce(config: &Config, server: &Server) {
     say(&format!("watchpost {}", env!("CARGO_PKG_VERSION")));
     say(&format!("store {} ({})", store_name(&config.database), server.app.store.description()));
+    if config.auth == Auth::Off {
+        say("AUTH is off: whoever reaches this address may do everything");
+    }
     for hole in holes(config) {
         say(&format!("open in the egress policy: {hole}"));
     }

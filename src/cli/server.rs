@@ -13,7 +13,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::master_key;
+use super::{master_key, serve::store_name};
 use crate::{
     app::{self, App},
     clock::SharedClock,
@@ -24,13 +24,12 @@ use crate::{
     jobs::{JobName, Jobs, scheduler::Pulse},
     outbound::{EgressPolicy, EgressRules, Sender, SenderConfig},
     runtime::Tasks,
-    signing::Keys,
-    store::{Location, Store, StoreLock, refuse_network},
+    store::{Location, Store, StoreError, StoreLock, refuse_network},
     wake::Bells,
     web::{self, Web},
 };
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long open requests may take once the listener is closed.
@@ -88,9 +87,10 @@ impl Server {
         let Parts { config, clock, entropy, listener, extra, pulse } = parts;
         let address = listener.local_addr()?;
         let location = location_of(&config.database);
-        let (mut lock, node) = take_lock(&config)?;
+        let embedded_lock = lock_embedded(&config)?;
         let tasks = Tasks::current();
-        Store::migrate(&location).await?;
+        let unusable = |error| UnusableStore { store: store_name(&config.database), source: error };
+        Store::migrate(&location).await.map_err(unusable)?;
         let bells = Bells::default();
         let ring = bells.clone();
         let store = Store::open(
@@ -98,12 +98,14 @@ impl Server {
             tasks.clone(),
             Box::new(move |resource, head| ring.appended(resource, head)),
         )
-        .await?;
-        let master = master_key::load_or_make(&config, entropy.as_ref())?;
-        let keys = Arc::new(Keys::new(
-            master.as_bytes(),
-            config.jwt_secret.as_ref().map(crate::config::Secret::reveal),
-        ));
+        .await
+        .map_err(unusable)?;
+        // Only with a shared store that answers is there something to be a node of.
+        let (mut lock, node) = match embedded_lock {
+            Some(lock) => (lock, "embedded".to_owned()),
+            None => take_identity(&config)?,
+        };
+        let keys = Arc::new(master_key::of_store(&config, &store, entropy.as_ref()).await?);
         let policy = policy_of(&config);
         let public_url = match &config.public_url {
             Some(url) => url.clone(),
@@ -174,8 +176,22 @@ impl Server {
     }
 }
 
+/// Why an address cannot be listened on, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{address} cannot be listened on; choose another with WATCHPOST_LISTEN or --listen, port 0 for any free one"
+)]
+pub struct CannotListen {
+    address: SocketAddr,
+    pub source: std::io::Error,
+}
+
 /// Binds the address, so that a port of 0 becomes a real one.
-pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub fn bind(address: SocketAddr) -> Result<TcpListener, CannotListen> {
+    listen_on(address).map_err(|source| CannotListen { address, source })
+}
+
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
@@ -213,21 +229,30 @@ pub fn make_folder(database: &Path) -> std::io::Result<()> {
     database.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(Ok(()), std::fs::create_dir_all)
 }
 
-/// The embedded store has one user; a shared one has nodes with identities.
-fn take_lock(config: &Config) -> Result<(StoreLock, String), BoxError> {
-    match &config.database {
-        Database::Sqlite(path) => {
-            make_folder(path)?;
-            if !config.network_file_system {
-                refuse_network(path)?;
-            }
-            Ok((StoreLock::take(path)?, "embedded".to_owned()))
-        }
-        Database::Postgres(url) => {
-            let key = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(url.as_bytes()));
-            Ok(StoreLock::take_identity(&config.state_dir, &key)?)
-        }
+/// The embedded store has one user.
+fn lock_embedded(config: &Config) -> Result<Option<StoreLock>, BoxError> {
+    let Database::Sqlite(path) = &config.database else { return Ok(None) };
+    make_folder(path)?;
+    if !config.network_file_system {
+        refuse_network(path)?;
     }
+    Ok(Some(StoreLock::take(path)?))
+}
+
+/// A shared store has nodes, each with an identity of its own.
+fn take_identity(config: &Config) -> Result<(StoreLock, String), BoxError> {
+    let Database::Postgres(url) = &config.database else {
+        return Err("an embedded store has no nodes".into());
+    };
+    let key = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(url.as_bytes()));
+    Ok(StoreLock::take_identity(&config.state_dir, &key)?)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the store {store} (WATCHPOST_DATABASE_URL) cannot be used")]
+struct UnusableStore {
+    store: String,
+    source: StoreError,
 }
 
 fn policy_of(config: &Config) -> EgressPolicy {

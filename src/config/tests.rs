@@ -404,7 +404,7 @@ fn values_at_their_limits() {
             &["0123456789abcdef0123456789abcde"],
         ),
         ("STATE_DIR", &["/var/lib/watchpost"], &[""]),
-        ("LOG", &["debug", "info,watchpost::engine=trace"], &["", "watchpost=loud"]),
+        ("LOG", &["debug", "info,watchpost::engine=trace"], &["", "watchpost=loud", "loud", "info,verbose"]),
         ("LOG_FORMAT", &["text", "json"], &["xml"]),
     ] {
         for value in good {

@@ -256,6 +256,12 @@ pub(super) fn user_agent(text: &str) -> Reading<String> {
 }
 
 pub(super) fn log_filter(text: &str) -> Reading<String> {
+    // A single word is read as the name of a module: a misspelt level would turn everything off.
+    let is_level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    let odd = |part: &&str| !part.contains(['=', ':', '[']) && !is_level(part) && *part != "watchpost";
+    if let Some(word) = text.split(',').map(str::trim).find(odd) {
+        return Err(format!("{word} is no level: off, error, warn, info, debug or trace"));
+    }
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 

@@ -1,6 +1,7 @@
 //! The master key and what is derived from it. Each use has a key of its own, so that no two uses can be played
 //! against each other.
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::Mac;
 
 use super::{claim::ClaimKey, hmac_sha256, jwt::JwtKey, seal::Sealer};
@@ -13,6 +14,8 @@ pub struct Keys {
     pub operator: JwtKey,
     pub sealer: Sealer,
     pub claim: ClaimKey,
+    /// Tells one master key from another, and nothing about either.
+    pub fingerprint: String,
 }
 
 impl Keys {
@@ -24,7 +27,14 @@ impl Keys {
         };
         let operator = JwtKey::new(&derive(master, "watchpost operator tokens v1"));
         let claim = ClaimKey::new(derive(master, "watchpost claims v1"));
-        Self { jwt, operator, claim, sealer: Sealer::new(&derive(master, "watchpost sealed secrets v1")) }
+        let fingerprint = BASE64_URL_SAFE_NO_PAD.encode(derive(master, "watchpost fingerprint v1"));
+        Self {
+            jwt,
+            operator,
+            claim,
+            fingerprint,
+            sealer: Sealer::new(&derive(master, "watchpost sealed secrets v1")),
+        }
     }
 }
 

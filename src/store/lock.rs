@@ -12,7 +12,7 @@ const NODES_MAX: u32 = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    #[error("another watchpost uses this store{}", .0.as_deref().map(|at| format!(" (listening on {at})")).unwrap_or_default())]
+    #[error("another watchpost uses this store{}: stop it, or choose another with WATCHPOST_DATABASE_URL", listening(.0.as_deref()))]
     Held(Option<String>),
     #[error("{NODES_MAX} nodes of this database run on this machine already")]
     TooManyNodes,
@@ -22,6 +22,12 @@ pub enum LockError {
         #[source]
         source: io::Error,
     },
+}
+
+/// Where the other one listens, without the path that commands beside it need.
+fn listening(address: Option<&str>) -> String {
+    let address = address.and_then(|address| address.split('/').next());
+    address.map(|address| format!(" (listening on {address})")).unwrap_or_default()
 }
 
 /// An exclusive lock that ends with the process, however it ends.

@@ -15,6 +15,7 @@ mod dialect;
 mod error;
 mod events;
 mod exceptions;
+mod facts;
 mod filesystem;
 mod idempotency;
 mod journal;

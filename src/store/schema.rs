@@ -116,6 +116,13 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    facts (name) {
+        name -> Text,
+        value -> Text,
+    }
+}
+
 // PostgreSQL only.
 diesel::table! {
     changed_channels (channel) {

@@ -239,6 +239,32 @@ fn before_the_first_start_commands_say_what_is_missing() {
 }
 
 #[test]
+fn a_store_starts_under_its_own_key_alone() {
+    let place = Place::new(&[("LISTEN", "127.0.0.1:0"), ("DATABASE_URL", "sqlite:./w.db")]);
+    let mut server = place.start(&["serve"]);
+    server.until("listening on ");
+    server.terminate();
+    let other = format!("--master-key={}", "A".repeat(43) + "=");
+    place.fails(&["serve", &other], 1, "is not the key that this store was made with");
+    place.fails(&["job", "run", "expiry", &other], 1, "is not the key that this store was made with");
+    let kept = std::fs::read(place.path("w.db.key")).unwrap();
+    std::fs::remove_file(place.path("w.db.key")).unwrap();
+    place.fails(&["serve"], 1, "master key is gone");
+    assert!(!Path::new(&place.path("w.db.key")).exists(), "no new one in its place");
+    std::fs::write(place.path("w.db.key"), kept).unwrap();
+    let mut server = place.start(&["serve"]);
+    server.until("listening on ");
+    server.terminate();
+}
+
+#[test]
+fn dev_reaches_its_own_bin_whatever_else_is_opened() {
+    let place = Place::new(&[("EGRESS_ALLOW", "10.0.0.0/8"), ("RETRY_SCHEDULE", "0s,1s")]);
+    let ended = place.run(&["dev", "--once"]);
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+}
+
+#[test]
 fn wrong_usage_is_named_and_ends_with_2() {
     let place = Place::new(&[("LISTN", "127.0.0.1:0")]);
     let mint = ["token", "mint", "--project", "p", "--subject", "s"];

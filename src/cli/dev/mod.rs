@@ -21,7 +21,6 @@ use crate::{
 /// What suits a first look. Whatever the user sets wins.
 const DEFAULTS: &[(&str, &str)] = &[
     ("DATABASE_URL", "sqlite:./.watchpost/watchpost.db"),
-    ("EGRESS_ALLOW", "127.0.0.0/8,::1/128"),
     ("RETRY_SCHEDULE", "0s,1s,2s,4s,8s,15s,30s"),
     ("LOG", "warn"),
 ];
@@ -36,8 +35,12 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Outcome {
-    let config = Config::load_with_defaults(&args.settings, DEFAULTS)
+    let mut config = Config::load_with_defaults(&args.settings, DEFAULTS)
         .map_err(|error| Failure::Usage(error.to_string()))?;
+    // The bin is in this very process, whatever else the user opens.
+    for loopback in ["127.0.0.0/8", "::1/128"] {
+        config.egress.allow.push(loopback.parse()?);
+    }
     telemetry::init(&config.log, config.log_format)?;
     let bin = Arc::new(bin::Bin::default());
     let parts = Parts {
@@ -79,11 +82,11 @@ fn listener(config: &Config) -> Result<TcpListener, Failure> {
     let by_default =
         config.describe().iter().any(|setting| setting.key == "LISTEN" && setting.origin == Origin::Default);
     match bind(config.listen) {
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && by_default => {
+        Err(error) if error.source.kind() == std::io::ErrorKind::AddrInUse && by_default => {
             let mut any = config.listen;
             any.set_port(0);
             Ok(bind(any)?)
         }
-        bound => Ok(bound.map_err(|error| format!("{} cannot be listened on: {error}", config.listen))?),
+        bound => Ok(bound?),
     }
 }

@@ -151,7 +151,7 @@ impl Story {
             ..ChannelFilter::default()
         };
         for view in self.app.store.channels(owner, filter).await? {
-            if view.channel.address.ends_with(bin::PATH) {
+            if view.channel.id.starts_with("demo-") && view.channel.address.ends_with(bin::PATH) {
                 let principal = self.app.authenticate(|| Ok(Some(self.token.clone())))?;
                 self.app.stop_channel(&principal, &view.channel.id).await?;
             }

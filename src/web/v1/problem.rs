@@ -185,7 +185,10 @@ impl From<Refusal> for Problem {
                 "addressInvalid",
                 "address must be an absolute https URL without spaces or a fragment".to_owned(),
             ),
-            _ => ("addressNotAllowed", refusal.to_string()),
+            _ => (
+                "addressNotAllowed",
+                format!("{refusal}; for one in your own network, the server's operator opens that network with WATCHPOST_EGRESS_ALLOW"),
+            ),
         };
         Self::new(400, code, detail).in_field("address")
     }
