@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Outcome, load, say,
@@ -24,6 +24,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Outcome {
     let config = load(&args.settings)?;
     telemetry::init(&config.log, config.log_format)?;
+    let mut interrupts = Interrupts::listen()?;
     let listener = bind(config.listen)?;
     let parts = Parts {
         config: config.clone(),
@@ -35,7 +36,7 @@ pub async fn run(args: Args) -> Outcome {
     };
     let server = Server::start(parts).await?;
     announce(&config, &server);
-    interrupted().await?;
+    interrupts.first().await;
     tracing::info!("stopping");
     server.stop().await;
     Ok(())
@@ -82,13 +83,23 @@ fn holes(config: &Config) -> Vec<String> {
     holes
 }
 
-/// Ends with the first SIGINT or SIGTERM.
-pub async fn interrupted() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGINT and SIGTERM, listened for from the very start: a supervisor may change its mind before we are ready.
+#[derive(Debug)]
+pub struct Interrupts {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Interrupts {
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Ends with the first of them.
+    pub async fn first(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

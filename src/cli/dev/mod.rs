@@ -8,7 +8,7 @@ use std::{net::TcpListener, sync::Arc};
 
 use super::{
     Failure, Outcome, say,
-    serve::{interrupted, store_name},
+    serve::{Interrupts, store_name},
     server::{Parts, Server, bind},
 };
 use crate::{
@@ -42,6 +42,7 @@ pub async fn run(args: Args) -> Outcome {
         config.egress.allow.push(loopback.parse()?);
     }
     telemetry::init(&config.log, config.log_format)?;
+    let mut interrupts = Interrupts::listen()?;
     let bin = Arc::new(bin::Bin::default());
     let parts = Parts {
         config: config.clone(),
@@ -70,7 +71,7 @@ pub async fn run(args: Args) -> Outcome {
     // Whoever has seen enough leaves in order, in the middle of the story as well.
     let told = tokio::select! {
         told = told => told,
-        ended = interrupted() => ended.map_err(Failure::from),
+        () = interrupts.first() => Ok(()),
     };
     let stopped = story.stop_leftovers().await;
     server.stop().await;
