@@ -7,6 +7,7 @@ use crate::{
     domain::{
         backoff::Schedule,
         channel::{Channel, ChannelKey, ChannelState, ResourceKey},
+        cursor::Failing,
         time::Timestamp,
     },
     engine::{
@@ -33,6 +34,7 @@ impl Driver {
         let resource = loaded.channel.resource;
         let head = self.lanes.touch(resource, loaded.head, loaded.fanned, now).head;
         let level = !loaded.cursor.behind;
+        let stored_failing = loaded.cursor.failing != Failing::default();
         let mut lane = Lane::load(
             loaded.channel.start_seq,
             loaded.channel.end_seq.unwrap_or(head),
@@ -46,6 +48,7 @@ impl Driver {
             recorded: lane.settled(),
             moved: loaded.cursor.moved,
             stored_behind: loaded.cursor.behind,
+            stored_failing,
             level,
             timer: None,
             target: Arc::new(self.target(loaded.channel)),
@@ -85,7 +88,12 @@ impl Driver {
         resident.stored_behind |= loaded.cursor.behind;
         let target = Arc::new(self.target(loaded.channel));
         if let Some(resident) = self.lanes.get_mut(key) {
+            let leaves_queue = resident.lane.is_queued() && resident.target.origin() != target.origin();
             resident.target = target;
+            if leaves_queue {
+                // It waits where it belongs now, not behind those of a host that it has left.
+                self.slots.ask(resident.target.origin(), key);
+            }
         }
         self.step(key, Input::Changed { terms, readdressed }, None);
         // A row that a checkpoint did not write is written now, so that the lane learns that it is saved.
