@@ -24,7 +24,10 @@ impl Tasks {
     {
         self.0.spawn(async move {
             let Ok(output) = AssertUnwindSafe(future).catch_unwind().await else {
-                tracing::error!(task.name = name, "a task panicked: stopping at once");
+                // Whatever becomes of the words, the process ends.
+                let _ = std::panic::catch_unwind(|| {
+                    tracing::error!(task.name = name, "a task panicked: stopping at once");
+                });
                 std::process::abort();
             };
             output
