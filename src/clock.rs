@@ -4,13 +4,13 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, millis_of};
 
 /// A boxed future, so that the clock can be held behind `dyn`.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -88,11 +88,11 @@ impl ManualClock {
 
     /// Moves the wall clock alone, as an administrator or NTP would.
     pub fn set_wall_clock_back(&self, by: Duration) {
-        *self.skew() -= crate::domain::time::millis_of(by);
+        *self.skew() -= millis_of(by);
     }
 
-    fn skew(&self) -> std::sync::MutexGuard<'_, i64> {
-        self.skew_ms.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn skew(&self) -> MutexGuard<'_, i64> {
+        self.skew_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

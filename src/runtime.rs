@@ -23,14 +23,21 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         self.0.spawn(async move {
-            let Ok(output) = AssertUnwindSafe(future).catch_unwind().await else {
-                // Whatever becomes of the words, the process ends.
-                let _ = std::panic::catch_unwind(|| {
-                    tracing::error!(task.name = name, "a task panicked: stopping at once");
-                });
-                std::process::abort();
-            };
+            let Ok(output) = AssertUnwindSafe(future).catch_unwind().await else { abort(name) };
             output
         })
     }
+}
+
+/// Runs blocking work by the same rule, for where a library would turn its panic into an ordinary error.
+pub fn or_abort<T>(name: &'static str, work: impl FnOnce() -> T) -> T {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| abort(name))
+}
+
+fn abort(name: &'static str) -> ! {
+    // Whatever becomes of the words, the process ends.
+    let _ = std::panic::catch_unwind(|| {
+        tracing::error!(task.name = name, "a task panicked: stopping at once");
+    });
+    std::process::abort();
 }

@@ -52,14 +52,13 @@ impl Default for Bells {
 impl Bells {
     /// The log of `resource` has grown to `head`.
     pub fn appended(&self, resource: ResourceKey, head: i64) {
+        // Nobody may be waiting.
         let _ = self.0.appends.send(resource);
         if let Some(heads) = &mut *locked(&self.0.heads) {
             let known = heads.entry(resource).or_insert(head);
             *known = head.max(*known);
-        } else {
-            return;
+            self.0.rung.notify_one();
         }
-        self.0.rung.notify_one();
     }
 
     /// These channels have changed. Returns once this node's engine acts on it.

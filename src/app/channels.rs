@@ -16,7 +16,7 @@ use crate::{
     },
     outbound::Refusal,
     signing::{SigningSecret, secret_place},
-    store::{ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, StoreError},
+    store::{ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner, StoreError},
 };
 
 pub const RETRY_STEPS_MAX: usize = 32;
@@ -134,7 +134,7 @@ impl App {
             catch_up: request.catch_up.unwrap_or(if payload { CatchUp::All } else { CatchUp::Latest }),
             expires_at,
             options,
-            sealed_secret: sealed_secret.transpose().map_err(|_| StoreError::Unreadable("secret"))?,
+            sealed_secret: sealed_secret.transpose().map_err(|_| StoreError::Unwritable("secret"))?,
         };
         match self.store.open_channel(new, now).await? {
             OpenOutcome::IdTaken => Err(ChannelError::IdTaken(id)),
@@ -227,7 +227,7 @@ impl App {
     ) -> Result<(), ChannelError> {
         principal.require(Scope::Channels)?;
         channel::check_id(id).map_err(|_| ChannelError::NotFound)?;
-        let whole_project = crate::store::Owner { project: principal.project.clone(), subject: None };
+        let whole_project = Owner { project: principal.project.clone(), subject: None };
         let found =
             self.store.channel(whole_project, id.to_owned()).await?.ok_or(ChannelError::NotFound)?.channel;
         if found.id != id || found.resource_id != resource_id {

@@ -112,7 +112,7 @@ impl App {
         if after >= head.seq {
             return Ok((Vec::new(), head.seq));
         }
-        let events = self.read(head.key, after, head.seq, limit).await?;
+        let events = self.read_log(head.key, after, head.seq, limit, PAGE_BYTES_MAX).await?;
         if events.first().is_none_or(|event| event.seq != after + 1) {
             let earliest_seq = self.store.earliest_seq(head.key).await?.unwrap_or(head.seq + 1);
             return Err(FeedError::Hole { earliest_seq });
@@ -120,16 +120,18 @@ impl App {
         Ok((events, head.seq))
     }
 
-    async fn read(
+    /// Events after `after`, in order: at most `limit`, and none more once they hold `bytes_max` together.
+    pub(super) async fn read_log(
         &self,
         resource: ResourceKey,
         mut after: i64,
         through: i64,
         limit: usize,
+        bytes_max: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError> {
         let mut events: Vec<Arc<Event>> = Vec::new();
         let mut bytes = 0;
-        while events.len() < limit && bytes < PAGE_BYTES_MAX && after < through {
+        while events.len() < limit && bytes < bytes_max && after < through {
             let step = self.store.events(resource, after, through, STEP.min(limit - events.len())).await?;
             let Some(last) = step.last() else { break };
             after = last.seq;

@@ -4,8 +4,10 @@
 pub mod access;
 pub mod attempts;
 pub mod channels;
+pub mod claims;
 pub mod expiry;
 pub mod feed;
+mod pause;
 pub mod publish;
 
 use std::sync::Arc;
@@ -39,6 +41,8 @@ pub struct App {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub lifetimes: Lifetimes,
+    /// Base of the claim URLs.
+    pub public_url: Url,
     /// Base of resource URIs: the team's own API host.
     pub api_url: Url,
     pub header_prefix: String,

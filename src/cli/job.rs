@@ -90,6 +90,7 @@ async fn here(config: &Config, job: JobName) -> Result<Value, Failure> {
         policy: EgressPolicy::new(EgressRules::default()),
         settings: Arc::new(Settings {
             lifetimes: Lifetimes { default: config.ttl.default, max: config.ttl.max },
+            public_url: url::Url::parse("http://localhost")?,
             api_url: url::Url::parse("http://localhost")?,
             header_prefix: config.header_prefix.clone(),
             auth_off: false,

@@ -13,7 +13,7 @@ use crate::{
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    #[error("MASTER_KEY is required with PostgreSQL")]
+    #[error("WATCHPOST_MASTER_KEY is required with PostgreSQL")]
     Required,
     #[error("{path} does not hold a master key")]
     Unreadable {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    config::{Config, Database, Origin, SettingsArgs},
+    config::{Config, Database, SettingsArgs},
     entropy::SystemEntropy,
     telemetry,
 };
@@ -46,15 +46,6 @@ pub async fn run(args: Args) -> Outcome {
 fn announce(config: &Config, server: &Server) {
     say(&format!("watchpost {}", env!("CARGO_PKG_VERSION")));
     say(&format!("store {} ({})", store_name(&config.database), server.app.store.description()));
-    if config
-        .describe()
-        .iter()
-        .any(|setting| setting.key == "RETRY_WINDOW" && setting.origin != Origin::Default)
-    {
-        say(
-            "RETRY_WINDOW has no effect in this version: retries go on until they succeed or the channel ends",
-        );
-    }
     for hole in holes(config) {
         say(&format!("open in the egress policy: {hole}"));
     }

@@ -118,7 +118,8 @@ impl Server {
             policy: policy.clone(),
             settings: Arc::new(app::Settings {
                 lifetimes: Lifetimes { default: config.ttl.default, max: config.ttl.max },
-                api_url: config.api_url.clone().unwrap_or(public_url),
+                api_url: config.api_url.clone().unwrap_or_else(|| public_url.clone()),
+                public_url,
                 header_prefix: config.header_prefix.clone(),
                 auth_off: config.auth == Auth::Off,
             }),
@@ -134,6 +135,7 @@ impl Server {
         let schedule = Schedule::new(config.retry.schedule.clone()).ok_or("RETRY_SCHEDULE is empty")?;
         let settings = engine::Settings {
             schedule: Arc::new(schedule),
+            retry_window: config.retry.window,
             attempt_timeout: config.attempt_timeout,
             host_window: config.host_window,
             header_prefix: config.header_prefix.clone(),

@@ -147,8 +147,7 @@ impl Config {
         &self.described
     }
 
-    fn from_inputs(inputs: &Inputs<'_>, problems: Vec<Problem>) -> Result<Self, ConfigError> {
-        let mut problems = problems;
+    fn from_inputs(inputs: &Inputs<'_>, mut problems: Vec<Problem>) -> Result<Self, ConfigError> {
         let texts = sources::resolve(inputs, &mut problems);
         let config = Reader { texts: &texts, problems: &mut problems }.config();
         match config {

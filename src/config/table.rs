@@ -98,11 +98,7 @@ pub static SETTINGS: [Setting; 27] = [
         "0s,5s,30s,2m,10m,30m,1h,2h,4h,8h",
         "Delay of the first attempt, then of each retry, separated by commas; the last repeats",
     ),
-    Setting::open(
-        "RETRY_WINDOW",
-        "72h",
-        "How long a channel may fail before it is suspended, at least 1m; read, but without effect in this version",
-    ),
+    Setting::open("RETRY_WINDOW", "72h", "How long a channel may fail before it is suspended, at least 1m"),
     Setting::open("ATTEMPT_TIMEOUT", "15s", "Time for one whole attempt, 1s to 60s"),
     Setting::open("HOST_WINDOW", "64", "Requests in flight per origin at most, 1 to 1024"),
     Setting::open("CHANNEL_TTL_DEFAULT", "7d", "Lifetime of a channel that asks for none"),

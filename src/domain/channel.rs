@@ -57,6 +57,16 @@ words! {
     }
 }
 
+impl ChannelState {
+    /// The states of a channel that has not ended.
+    pub const LIVING: [Self; 3] = [Self::Active, Self::Paused, Self::Suspended];
+
+    /// Whether the channel has not ended.
+    pub fn is_living(self) -> bool {
+        Self::LIVING.contains(&self)
+    }
+}
+
 words! {
     /// How a notification is written on the wire.
     Format { Google = "google", Standard = "standard", Raw = "raw" }
@@ -112,6 +122,8 @@ pub struct Channel {
     pub options: ChannelOptions,
     /// The signing secret, sealed under the master key.
     pub sealed_secret: Option<Vec<u8>>,
+    /// How often the claim URL was replaced.
+    pub claim_rotation: i64,
 }
 
 impl Channel {

@@ -101,7 +101,9 @@ fn settle(lanes: &mut Lanes, channel: ChannelKey, place: &Record) {
     let Some(resident) = lanes.get(channel) else { return };
     let fanned =
         lanes.resource(resident.target.channel.resource).map_or(i64::MAX, |resource| resource.fanned);
-    let level = resident.lane.is_active() && place.failing.attempts == 0 && place.seq >= fanned;
+    // A resource is read with its active channels alone: one that is suspended stays behind until it has resumed.
+    let found = resident.lane.is_active() && resident.target.channel.state == ChannelState::Active;
+    let level = found && place.failing.attempts == 0 && place.seq >= fanned;
     lanes.record(channel, place.seq, level);
 }
 
@@ -121,11 +123,12 @@ fn row(lanes: &mut Lanes, channel: ChannelKey, place: Record, now: Timestamp) ->
     let mut failing = place.failing;
     // After a 410 the end is still to be written: until it is, time wakes the lane, or a crash in between would leave
     // a channel that looks alive and that nothing finds.
-    let ended = resident.target.channel.state != ChannelState::Active;
+    let suspended = resident.target.channel.state == ChannelState::Suspended;
+    let ended = !suspended && resident.target.channel.state != ChannelState::Active;
     if ended || resident.level {
         failing.due_at = None;
-    } else if failing.due_at.is_none() && place.seq < head {
-        // A backlog: after a crash, time wakes it at once.
+    } else if failing.due_at.is_none() && (place.seq < head || suspended) {
+        // A backlog, or a resumption that is still to be written: after a crash, time wakes it at once.
         failing.due_at = Some(now);
     }
     Some(Cursor {

@@ -17,7 +17,7 @@ use crate::{
         channel::{CatchUp, ChannelKey},
         event::{Event, newest_of_run},
         outcome::{self, Verdict},
-        time::{Timestamp, millis_of},
+        time::millis_of,
     },
     outbound::{Origin, Request, SendError},
     store::Attempt,
@@ -39,7 +39,7 @@ pub struct Report {
 
 #[derive(Debug)]
 pub enum End {
-    /// Nothing left: the channel changed in the meantime, or the lease runs out.
+    /// Nothing left: the channel changed or expired in the meantime, or the lease runs out.
     NotSent,
     /// Our own failure before anything left.
     Ours { through: i64 },
@@ -58,7 +58,7 @@ pub struct Attempted {
     pub state: String,
 }
 
-/// Carries out `send` for `channel`. `expires_at` and staleness are looked at right before the request leaves.
+/// Carries out `send` for `channel`. Staleness, expiry and the lease are looked at right before the request leaves.
 pub async fn deliver(
     context: &Context,
     guard: &Guard,
@@ -135,33 +135,19 @@ async fn attempt(context: &Context, guard: &Guard, target: &Target, send: Send) 
         verdict,
         // Only an overloaded receiver is asked how long it wants to be left alone.
         retry_after: retry_after.filter(|_| verdict == Verdict::Overloaded),
-        attempt: record(target, number, send.attempt, now, took, verdict, status, error),
+        attempt: Attempt {
+            channel: channel.key,
+            number,
+            attempt: send.attempt,
+            started_at: now,
+            duration_ms: millis_of(took),
+            outcome: verdict.as_str(),
+            status,
+            error,
+        },
         name,
         state,
     })
-}
-
-#[expect(clippy::too_many_arguments, reason = "one row of the ledger, spelled out at its only call")]
-fn record(
-    target: &Target,
-    number: i64,
-    attempt: u32,
-    started_at: Timestamp,
-    took: Duration,
-    verdict: Verdict,
-    status: Option<u16>,
-    error: Option<&'static str>,
-) -> Attempt {
-    Attempt {
-        channel: target.channel.key,
-        number,
-        attempt,
-        started_at,
-        duration_ms: millis_of(took),
-        outcome: verdict.as_str(),
-        status,
-        error,
-    }
 }
 
 fn verdict_of(error: SendError) -> Verdict {

@@ -44,7 +44,7 @@ pub struct Resource {
     members: HashSet<ChannelKey>,
     /// How many level lanes stand at each place.
     places: BTreeMap<i64, usize>,
-    /// When something last happened, on the monotonic clock.
+    /// When it last grew, was read or was looked for, on the monotonic clock.
     touched: Duration,
 }
 

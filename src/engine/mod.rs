@@ -63,6 +63,8 @@ impl std::fmt::Debug for Context {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub schedule: Arc<Schedule>,
+    /// How long a channel may fail before it is suspended.
+    pub retry_window: Duration,
     pub attempt_timeout: Duration,
     /// Requests in flight per origin, at most.
     pub host_window: u32,
@@ -171,6 +173,7 @@ async fn run(
 ) {
     loop {
         let Some(guard) = lease_or_stop(&context, &node, &mut commands).await else { return };
+        context.store.forget_events();
         let keeper = tasks.spawn(
             "lease keeper",
             lease::keep(context.store.clone(), Arc::clone(&context.clock), node.clone(), Arc::clone(&guard)),

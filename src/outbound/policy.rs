@@ -1,8 +1,9 @@
 //! Decides where requests may go. Pure: it resolves no name and opens no socket.
 //!
-//! [`EgressPolicy::judge`] is the only way to an [`Address`], and whoever takes an address from outside calls it:
-//! registration, verification, pings and redirects alike. What only DNS can tell is asked again at every send, by
-//! the resolver for names and by the sender for IP literals, through [`EgressPolicy::permits`].
+//! [`EgressPolicy::judge`] is the only way to an [`Address`], and whoever takes an address from outside calls it: the
+//! use cases that open and change channels, and the engine for each address that it reads back. What only DNS can tell
+//! is asked again at every send, by the resolver for names and by the sender for IP literals, through
+//! [`EgressPolicy::permits`].
 //!
 //! The text is parsed once, by the same parser the client uses, and only the parsed form travels on: a checker
 //! and a client that read a text differently are how such gates are usually passed.

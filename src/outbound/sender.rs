@@ -1,4 +1,4 @@
-//! Sends one request and says what came of it. The engine's driver, verification and pings call it.
+//! Sends one request and says what came of it. Called by the engine's deliveries alone.
 //!
 //! One call is at most one request: nothing is re-sent, no redirect followed, no proxy taken from the environment,
 //! no body decompressed, and nothing remembered between requests but open connections. [`Sender::send`] never

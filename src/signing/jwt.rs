@@ -13,6 +13,7 @@ pub const LIFETIME_MAX: Duration = Duration::from_hours(24 * 400);
 /// Clocks may differ by this much.
 const LEEWAY_SECONDS: i64 = 30;
 const ISSUER: &str = "watchpost";
+/// Entries of `resources`: each is held against every resource that the bearer names.
 const PATTERNS_MAX: usize = 64;
 
 /// What a token says about its bearer.
@@ -24,7 +25,7 @@ pub struct Claims {
     pub project: String,
     /// The subject: an owner of channels.
     pub sub: String,
-    /// Space-separated: `channels`, `events`, `admin`.
+    /// Separated by spaces; what each word grants is not known here.
     pub scope: String,
     /// Patterns of the resources that may be watched; absent means the whole project.
     #[serde(default, skip_serializing_if = "Option::is_none")]

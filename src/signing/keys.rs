@@ -1,10 +1,9 @@
 //! The master key and what is derived from it. Each use has a key of its own, so that no two uses can be played
 //! against each other.
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use hmac::Mac;
 
-use super::{jwt::JwtKey, seal::Sealer};
+use super::{claim::ClaimKey, hmac_sha256, jwt::JwtKey, seal::Sealer};
 
 /// The keys of a server.
 #[derive(Debug)]
@@ -13,6 +12,7 @@ pub struct Keys {
     /// For commands beside the server. Never the shared secret, whose holders run no jobs here.
     pub operator: JwtKey,
     pub sealer: Sealer,
+    pub claim: ClaimKey,
 }
 
 impl Keys {
@@ -23,13 +23,13 @@ impl Keys {
             None => JwtKey::new(&derive(master, "watchpost api tokens v1")),
         };
         let operator = JwtKey::new(&derive(master, "watchpost operator tokens v1"));
-        Self { jwt, operator, sealer: Sealer::new(&derive(master, "watchpost sealed secrets v1")) }
+        let claim = ClaimKey::new(derive(master, "watchpost claims v1"));
+        Self { jwt, operator, claim, sealer: Sealer::new(&derive(master, "watchpost sealed secrets v1")) }
     }
 }
 
 fn derive(master: &[u8; 32], purpose: &str) -> [u8; 32] {
-    // HMAC takes keys of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(master) else { return [0; 32] };
+    let mut mac = hmac_sha256(master);
     mac.update(purpose.as_bytes());
     mac.finalize().into_bytes().into()
 }

@@ -1,13 +1,24 @@
 //! Everything that signs, verifies or wraps. Pure functions over bytes; keys come in, nothing is stored here.
 
+mod claim;
 mod jwt;
 mod keys;
 mod seal;
 mod webhook;
 
+use hmac::{Hmac, KeyInit};
+use sha2::Sha256;
+
 pub use self::{
+    claim::ClaimKey,
     jwt::{Claims, JwtError, JwtKey, LIFETIME_MAX, TOKEN_BYTES_MAX},
     keys::Keys,
     seal::{SealError, Sealer, secret_place},
     webhook::{SigningSecret, signed_header},
 };
+
+/// HMAC-SHA256 under `key`.
+#[expect(clippy::expect_used, reason = "an empty result in place of a MAC would fail open")]
+fn hmac_sha256(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
+}

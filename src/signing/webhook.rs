@@ -5,9 +5,9 @@
 use std::fmt;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use hmac::Mac;
 
+use super::hmac_sha256;
 use crate::domain::{invalid::Invalid, time::Timestamp};
 
 const PREFIX: &str = "whsec_";
@@ -51,7 +51,7 @@ impl SigningSecret {
 /// The value of `webhook-signature`. `id` must not contain a dot, or the signed string would be ambiguous.
 pub fn signed_header(secret: &SigningSecret, id: &str, at: Timestamp, body: &[u8]) -> String {
     debug_assert!(!id.contains('.'), "a dotted id makes the signed string ambiguous");
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&secret.0) else { return String::new() };
+    let mut mac = hmac_sha256(&secret.0);
     mac.update(id.as_bytes());
     mac.update(b".");
     mac.update(at.as_seconds().to_string().as_bytes());

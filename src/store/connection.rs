@@ -59,7 +59,14 @@ impl Connection {
     pub(super) async fn begin(&mut self) -> StoreResult<()> {
         match self {
             Self::Postgres(_) => self.batch("begin").await,
-            Self::Sqlite(_) => self.batch("begin immediate").await,
+            Self::Sqlite(_) => {
+                if self.batch("begin immediate").await.is_ok() {
+                    return Ok(());
+                }
+                // A rollback that failed would leave the only writing connection inside its transaction for ever.
+                let _ = self.batch("rollback").await;
+                self.batch("begin immediate").await
+            }
         }
     }
 

@@ -21,6 +21,9 @@ pub enum StoreError {
     /// A stored value that no version of this program writes.
     #[error("the stored {0} cannot be read")]
     Unreadable(&'static str),
+    /// A value that has no stored form.
+    #[error("the {0} cannot be stored")]
+    Unwritable(&'static str),
 }
 
 pub type StoreResult<T> = Result<T, StoreError>;

@@ -85,6 +85,11 @@ impl From<EventRow> for Event {
 }
 
 impl Store {
+    /// Empties the event cache. A database that failed over may have lost commits, and gives their seqs out again.
+    pub fn forget_events(&self) {
+        self.cache().clear();
+    }
+
     /// The events of `resource` after `after`, in order, at most `limit` and never past `through`.
     pub async fn events(
         &self,
@@ -148,14 +153,19 @@ struct Cached {
 }
 
 impl EventCache {
+    fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Cached::default();
+    }
+
     pub(super) fn insert(&self, events: impl Iterator<Item = (ResourceKey, Arc<Event>)>) {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (resource, event) in events {
             let key = (resource, event.seq);
             let bytes = size_of(&event);
-            if cached.events.insert(key, event).is_none() {
-                cached.ages.push_back(key);
-                cached.bytes += bytes;
+            cached.bytes += bytes;
+            match cached.events.insert(key, event) {
+                Some(replaced) => cached.bytes -= size_of(&replaced),
+                None => cached.ages.push_back(key),
             }
         }
         while cached.bytes > CACHE_BYTES_MAX {

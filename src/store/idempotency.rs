@@ -21,22 +21,22 @@ pub(super) struct KeyRow<'a> {
     created_at_ms: i64,
 }
 
-impl<'a> From<&'a FirstAnswer> for KeyRow<'a> {
-    fn from(first: &'a FirstAnswer) -> Self {
-        Self {
+impl<'a> KeyRow<'a> {
+    pub(super) fn new(first: &'a FirstAnswer) -> QueryResult<Self> {
+        Ok(Self {
             project: &first.key.project,
             scope: first.key.scope,
             key: &first.key.key,
             fingerprint: &first.fingerprint,
-            answer: answer_text(first),
+            answer: answer_text(first)?,
             created_at_ms: first.now.as_millis(),
-        }
+        })
     }
 }
 
-/// The answer as it is stored.
-pub(super) fn answer_text(first: &FirstAnswer) -> String {
-    serde_json::to_string(&first.answer).unwrap_or_default()
+/// The answer as it is stored. Never empty: that is how PostgreSQL marks a key without an answer yet.
+pub(super) fn answer_text(first: &FirstAnswer) -> QueryResult<String> {
+    serde_json::to_string(&first.answer).map_err(|error| DieselError::SerializationError(error.into()))
 }
 
 /// Reads a stored answer. One that cannot be read is an error: guessing would append the event twice.

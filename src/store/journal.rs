@@ -235,17 +235,15 @@ impl Resolution<'_> {
             .collect()
     }
 
-    /// Gives every new event its seq. `heads` holds each locked resource's key and head before the batch.
-    pub(super) fn place(&self, heads: &HashMap<(String, String), (ResourceKey, i64)>) -> Placement {
+    /// Gives every new event its seq. `heads` holds each locked resource's key and head before the batch. `None`:
+    /// a resource of the batch is not among them, and an event without a place must not be accepted.
+    pub(super) fn place(&self, heads: &HashMap<(String, String), (ResourceKey, i64)>) -> Option<Placement> {
         let mut placement = Placement::default();
         let mut heads = heads.clone();
         let mut placed: HashMap<(usize, usize), Vec<Placed>> = HashMap::new();
         for (at, index, publish, event) in self.new_events() {
             for path in &event.resources {
-                let Some((key, head)) = heads.get_mut(&(publish.project.clone(), path.as_str().to_owned()))
-                else {
-                    continue;
-                };
+                let (key, head) = heads.get_mut(&(publish.project.clone(), path.as_str().to_owned()))?;
                 let before = *head;
                 *head += 1;
                 let seq = *head;
@@ -272,7 +270,7 @@ impl Resolution<'_> {
             }
         }
         self.answer(&placed, &mut placement);
-        placement
+        Some(placement)
     }
 
     fn answer(&self, placed: &HashMap<(usize, usize), Vec<Placed>>, placement: &mut Placement) {

@@ -33,8 +33,8 @@ impl Store {
              where id = 1 and (until < clock_timestamp() or owner = $1)
              returning epoch",
             node,
-            0,
-            term.0,
+            Some(term),
+            None,
         )
         .await
     }
@@ -52,8 +52,8 @@ impl Store {
              where id = 1 and owner = $1 and epoch = $3
              returning epoch",
             node,
-            lease.epoch,
-            term.0,
+            Some(term),
+            Some(lease),
         )
         .await
     }
@@ -63,40 +63,39 @@ impl Store {
         self.lease_statement(
             "update lease
              set owner = '', until = '-infinity'
-             where id = 1 and owner = $1 and epoch = $3 and $2 >= 0
+             where id = 1 and owner = $1 and epoch = $2
              returning epoch",
             node,
-            lease.epoch,
-            Duration::ZERO,
+            None,
+            Some(lease),
         )
         .await?;
         Ok(())
     }
 
-    /// Runs one lease statement: `$1` node, `$2` seconds, `$3` epoch.
+    /// Runs one lease statement. `$1` is the node, then come the term in seconds and the epoch, where they are given.
     async fn lease_statement(
         &self,
         sql: &'static str,
         node: String,
-        epoch: i64,
-        term: Duration,
+        term: Option<LeaseTerm>,
+        held: Option<Lease>,
     ) -> StoreResult<Option<Lease>> {
         if !self.is_shared() {
             return Ok(Some(Lease { epoch: 0 }));
         }
-        let seconds = term.as_secs_f64();
         self.write(move |connection| {
             let node = node.clone();
             Box::pin(async move {
                 let Connection::Postgres(c) = connection else { return Ok(None) };
-                let query = diesel::sql_query(sql)
-                    .bind::<diesel::sql_types::Text, _>(node)
-                    .bind::<diesel::sql_types::Double, _>(seconds);
-                let row: Option<EpochRow> = if sql.contains("$3") {
-                    query.bind::<diesel::sql_types::BigInt, _>(epoch).get_result(&mut **c).await.optional()?
-                } else {
-                    query.get_result(&mut **c).await.optional()?
-                };
+                let mut query = diesel::sql_query(sql).into_boxed().bind::<diesel::sql_types::Text, _>(node);
+                if let Some(LeaseTerm(term)) = term {
+                    query = query.bind::<diesel::sql_types::Double, _>(term.as_secs_f64());
+                }
+                if let Some(Lease { epoch }) = held {
+                    query = query.bind::<diesel::sql_types::BigInt, _>(epoch);
+                }
+                let row: Option<EpochRow> = query.get_result(&mut **c).await.optional()?;
                 Ok(row.map(|row| Lease { epoch: row.epoch }))
             })
         })

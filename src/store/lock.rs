@@ -7,13 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Nodes of one database on one machine.
+/// Nodes of one database on one machine, at most.
 const NODES_MAX: u32 = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error("another watchpost uses this store{}", .0.as_deref().map(|at| format!(" (listening on {at})")).unwrap_or_default())]
     Held(Option<String>),
+    #[error("{NODES_MAX} nodes of this database run on this machine already")]
+    TooManyNodes,
     #[error("{path} cannot be locked")]
     Io {
         path: PathBuf,
@@ -51,7 +53,7 @@ impl StoreLock {
                 return Ok((lock, node));
             }
         }
-        Err(LockError::Held(None))
+        Err(LockError::TooManyNodes)
     }
 
     /// Writes the server's address where commands beside it look for it.

@@ -33,7 +33,10 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
     attempts::RecordedAttempt,
-    channels::{ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner},
+    channels::{
+        AdvanceOutcome, ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner,
+        ResumeOutcome,
+    },
     checkpoint::{Attempt, Checkpoint, Checkpointed, OUTCOMES_MAX, Parked},
     error::{StoreError, StoreResult},
     filesystem::{OnNetwork, refuse_network},

@@ -82,7 +82,7 @@ pub(super) async fn lock(connection: &mut Connection, key: ResourceKey) -> Store
 }
 
 impl Store {
-    /// The path of a resource and how many active channels watch it.
+    /// The path of a resource and how many channels watch it that have not ended.
     pub async fn watchers(&self, key: ResourceKey) -> StoreResult<Option<(ResourcePath, i64)>> {
         self.read(move |connection| {
             Box::pin(async move {
@@ -92,7 +92,7 @@ impl Store {
                 let count: i64 = on!(connection, c => {
                     channels::table
                         .filter(channels::resource.eq(key.0))
-                        .filter(channels::state.eq(ChannelState::Active.as_str()))
+                        .filter(channels::state.eq_any(ChannelState::LIVING.map(ChannelState::as_str)))
                         .count()
                         .get_result(c)
                         .await

@@ -71,6 +71,7 @@ diesel::table! {
         ended_at_ms -> Nullable<BigInt>,
         options -> Text,
         sealed_secret -> Nullable<Binary>,
+        claim_rotation -> BigInt,
     }
 }
 

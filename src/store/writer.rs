@@ -19,11 +19,14 @@ use super::{
     journal::{Appended, BATCH_EVENTS_MAX, BATCH_PUBLISHES_MAX, PlacedEvent, Publish, PublishOutcome},
     unavailable,
 };
+use crate::runtime::or_abort;
 
 /// The oldest SQLite without the WAL-reset bug, which loses committed writes.
 const SQLITE_MIN: (u32, u32, u32) = (3, 51, 3);
 /// `synchronous = full`, as SQLite tells it.
 const SYNCHRONOUS_FULL: i64 = 2;
+/// Commands that one cycle takes; each is a transaction of its own.
+const COMMANDS_MAX: usize = 256;
 /// Past this size the writer empties the WAL; when readers are in the way, again after as much more.
 const WAL_TRUNCATE_BYTES: u64 = 16 * 1_024 * 1_024;
 /// Emptying waits for readers no longer than this: every write waits with it.
@@ -64,7 +67,7 @@ impl Cycle {
             let full = cycle.publishes.len() >= BATCH_PUBLISHES_MAX
                 || cycle.events >= BATCH_EVENTS_MAX
                 || cycle.outcomes >= OUTCOMES_MAX
-                || cycle.commands.len() >= BATCH_PUBLISHES_MAX;
+                || cycle.commands.len() >= COMMANDS_MAX;
             next = if full || cycle.close.is_some() { None } else { queue.try_recv().ok() };
         }
         Some(cycle)
@@ -111,7 +114,9 @@ pub(super) async fn run_sqlite(
         }
         if let Some(closed) = cycle.close {
             queue.close();
-            let _ = connection.batch("pragma wal_checkpoint(truncate)").await;
+            if let Err(error) = connection.batch("pragma wal_checkpoint(truncate)").await {
+                tracing::warn!(error = %error, "the WAL could not be emptied and is read at the next start");
+            }
             let _ = closed.send(());
         }
     }
@@ -128,10 +133,14 @@ async fn write_batch(connection: &mut Connection, cycle: &mut Cycle, announce: &
     let mut checkpoint_answers = cycle.checkpoint_answers.drain(..);
     let written = c
         .spawn_blocking(move |c: &mut SqliteConnection| {
-            Ok(write_together(c, &publishes, &checkpoints)
-                .unwrap_or_else(|_| write_singly(c, &publishes, &checkpoints)))
+            // A panic would leave the transaction open, and every later write would fail in it.
+            Ok(or_abort("store writer", || {
+                write_together(c, &publishes, &checkpoints)
+                    .unwrap_or_else(|_| write_singly(c, &publishes, &checkpoints))
+            }))
         })
         .await;
+    // Only a runtime that shuts down refuses the work. Whoever still waits hears that the store is closed.
     let Ok(written) = written else { return };
     for appended in written.appended {
         match appended {
@@ -326,7 +335,12 @@ async fn fate(pool: &PgPool, appended: &Appended) -> StoreResult<bool> {
     let Some(event) = appended.events.as_slice().first() else { return Ok(false) };
     let asked = async {
         let mut c = pool.get().await.map_err(unavailable)?;
-        Ok::<_, StoreError>(dialect::postgres::is_committed(&mut c, event).await?)
+        let found = dialect::postgres::is_committed(&mut c, event).await;
+        if found.is_err() {
+            // It may have stopped half-way: nobody else gets a connection with an open transaction.
+            drop(deadpool::managed::Object::take(c));
+        }
+        Ok::<_, StoreError>(found?)
     };
     asked.await.map_err(|_: StoreError| StoreError::CommitUnknown)
 }

@@ -160,6 +160,10 @@ impl<'b> Object<'b> {
         self.take_number(name, parse_whole_number)
     }
 
+    pub fn take_required_whole_number(&mut self, name: &str) -> Result<i64, FieldError> {
+        self.take_whole_number(name)?.ok_or_else(|| self.error(name, Invalid::Missing))
+    }
+
     /// A moment in Unix milliseconds, as a number or as its text.
     pub fn take_millis(&mut self, name: &str) -> Result<Option<i64>, FieldError> {
         self.take_number(name, parse_millis)

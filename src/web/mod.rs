@@ -5,6 +5,7 @@
 //! face, which is why it stands as the default service.
 
 mod body;
+mod claims;
 mod extract;
 mod google;
 mod openapi;
@@ -30,6 +31,7 @@ pub struct Web {
 pub fn routes(config: &mut ServiceConfig, web: &Web) {
     config.app_data(Data::new(web.clone()));
     ops::routes(config);
+    claims::routes(config);
     openapi::routes(config);
     v1::routes(config, &web.native_prefix);
     google::routes(config);

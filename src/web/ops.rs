@@ -1,4 +1,4 @@
-//! Probes. `/readyz` is 200 while publishes are accepted.
+//! Probes for whoever runs the server. `/healthz`: the process answers. `/readyz`: so does its store.
 
 use actix_web::{
     HttpResponse,
@@ -33,7 +33,7 @@ async fn healthz() -> HttpResponse {
 }
 
 async fn readyz(web: Data<Web>) -> HttpResponse {
-    // One indexed read: it fails where a publish would.
+    // One indexed read: it tells that the store answers, not that its writer is idle.
     match web.app.store.busy_resources(ResourceKey(0), 1).await {
         Ok(_) => HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ready\n"),
         Err(error) => {

@@ -143,10 +143,11 @@ fn dev_tells_its_story_the_second_time_as_the_first() {
             (2, "2 sync    #1 sync"),
             (3, "3 change  #2 exists  calendar.event.created"),
             (4, "4 outage  #3 → 503, next in 1 s … 503, next in 2 s … 200   #4 → 200   order kept"),
+            (5, "5 claim   curl http://127.0.0.1:"),
         ] {
             assert!(lines[at].starts_with(start), "{start:?} in {}", ended.stdout);
         }
-        assert_eq!((lines.len(), ended.stderr.as_str()), (5, ""), "{}", ended.stdout);
+        assert_eq!((lines.len(), ended.stderr.as_str()), (6, ""), "{}", ended.stdout);
     }
 }
 

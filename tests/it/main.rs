@@ -37,6 +37,7 @@ mod app;
 mod base;
 mod catch_up;
 mod changes;
+mod claims;
 mod endings;
 mod feed;
 mod formats;

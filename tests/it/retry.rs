@@ -12,6 +12,8 @@ use crate::{
 };
 
 on_both!(
+    four_days_down_end_in_a_suspension_that_a_probe_ends,
+    a_suspended_channel_is_resumed_paused_or_moved_by_its_owner,
     the_schedule_is_kept_to_the_millisecond,
     a_backlog_costs_one_request_per_step_and_arrives_in_order,
     retry_after_is_a_floor_within_bounds,
@@ -313,4 +315,85 @@ async fn own_schedules_count_and_slow_receivers_delay_nobody_else(kind: Kind) {
         advance_exactly_to(&app, &fast, due).await;
     }
     assert_eq!(fast.received().len(), 5);
+}
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Fails a channel for its whole window, and returns when it was suspended.
+async fn suspended(app: &TestApp, receiver: &Receiver) {
+    let address = receiver.url("/");
+    app.open(json!({ "id": "c", "resource": "orders/17", "address": address, "ttlSeconds": 20 * 86_400 }))
+        .await;
+    app.settle().await;
+    receiver.answer(Answer::status(500));
+    app.publish_many("orders/17", "order.changed", 20).await;
+    app.settle().await;
+    for _ in 0..90 {
+        if app.channel("c").await["state"] == "suspended" {
+            return;
+        }
+        app.advance(HOUR).await;
+        app.sweep().await;
+        app.settle().await;
+    }
+    panic!("not suspended: {}", app.channel("c").await);
+}
+
+async fn four_days_down_end_in_a_suspension_that_a_probe_ends(kind: Kind) {
+    let mut app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    let opened_at = app.now();
+    suspended(&app, &receiver).await;
+    let lasted = app.now().since(opened_at);
+    assert!(lasted >= 72 * HOUR && lasted <= 83 * HOUR, "after the window, at the next step: {lasted:?}");
+    let requests = receiver.received().len();
+    assert!(requests < 30, "one request per step, however long the backlog: {requests}");
+    app.publish_many("orders/17", "order.changed", 5).await;
+    app.settle().await;
+    assert_eq!(receiver.received().len(), requests, "new events do not wake it");
+    app.restart().await;
+    assert_eq!(app.channel("c").await["state"], "suspended");
+    let before = receiver.received().len();
+    for _ in 0..24 {
+        app.advance(HOUR).await;
+        app.sweep().await;
+        app.settle().await;
+    }
+    let probes = receiver.received().len() - before;
+    assert!((1..=3).contains(&probes), "probed now and then: {probes}");
+    receiver.answer(Answer::ok());
+    for _ in 0..25 {
+        app.advance(HOUR).await;
+        app.sweep().await;
+        app.settle().await;
+    }
+    assert_eq!(app.channel("c").await["state"], "active", "a 2xx is proof of life");
+    let delivered: Vec<u64> = numbers(&receiver.received()).split_off(before + probes);
+    assert_eq!(delivered, (2..=26).collect::<Vec<u64>>(), "everything, in order");
+    assert_eq!(app.channel("c").await["cursor"]["lag"], 0);
+    app.publish_many("orders/17", "order.changed", 1).await;
+    app.settle().await;
+    assert_eq!(numbers(&receiver.received()).last(), Some(&27));
+}
+
+async fn a_suspended_channel_is_resumed_paused_or_moved_by_its_owner(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    suspended(&app, &receiver).await;
+    let requests = receiver.received().len();
+    let resumed = app.post("/v1/channels/c/resume", json!(null)).await.json();
+    assert_eq!(resumed["state"], "active");
+    app.settle().await;
+    assert_eq!(receiver.received().len(), requests + 1, "tried at once");
+    assert_eq!(app.channel("c").await["state"], "active", "with a window of its own");
+    let paused = app.post("/v1/channels/c/pause", json!(null)).await.json();
+    assert_eq!(paused["state"], "paused");
+    receiver.answer(Answer::ok());
+    app.advance(48 * HOUR).await;
+    app.sweep().await;
+    app.settle().await;
+    assert_eq!(receiver.received().len(), requests + 1, "a paused channel is not probed");
+    app.post("/v1/channels/c/resume", json!(null)).await;
+    app.settle().await;
+    assert_eq!(app.channel("c").await["cursor"]["lag"], 0);
 }

@@ -32,7 +32,6 @@ pub enum Turn {
     /// A bell that comes late.
     OldHead(i64),
     Grant,
-    LoseSlot,
     Withdraw,
     Answer(Answer),
     /// Some of the records become durable.
@@ -116,7 +115,6 @@ fn turns() -> impl Strategy<Value = Turn> {
             .prop_map(|(kinds, heard)| Turn::Publish { kinds, heard }),
         1 => (0_i64..20).prop_map(Turn::OldHead),
         20 => Just(Turn::Grant),
-        1 => Just(Turn::LoseSlot),
         1 => Just(Turn::Withdraw),
         20 => answers().prop_map(Turn::Answer),
         8 => (1_usize..6).prop_map(Turn::Commit),

@@ -33,8 +33,16 @@ fn terms() -> impl Strategy<Value = Terms> {
     let schedules =
         collection::vec(durations(), 1..4).prop_filter_map("a step", Schedule::new).prop_map(Arc::new);
     let catch_ups = sample::select(vec![CatchUp::All, CatchUp::Latest]);
-    (prop::bool::weighted(0.9), times(), catch_ups, schedules)
-        .prop_map(|(active, expires_at, catch_up, schedule)| Terms { active, expires_at, catch_up, schedule })
+    (prop::bool::weighted(0.9), any::<bool>(), durations(), times(), catch_ups, schedules).prop_map(
+        |(active, probing, window, expires_at, catch_up, schedule)| Terms {
+            active,
+            probing,
+            window,
+            expires_at,
+            catch_up,
+            schedule,
+        },
+    )
 }
 
 fn lanes() -> impl Strategy<Value = Lane> {
@@ -80,8 +88,8 @@ fn inputs() -> impl Strategy<Value = (Input, bool)> {
     let input = prop_oneof![
         2 => numbers().prop_map(Input::Head),
         6 => Just(Input::Slot),
-        1 => Just(Input::SlotLost),
         1 => Just(Input::NotSent),
+        1 => numbers().prop_map(Input::Moved),
         6 => outcomes().prop_map(Input::Outcome),
         2 => prop_oneof![0_u64..10, any::<u64>()].prop_map(Input::Saved),
         2 => Just(Input::Time),
@@ -133,7 +141,7 @@ proptest! {
                         sent = Some(send);
                     }
                     Action::AskSlot => {
-                        let given_back = matches!(given, Input::Slot | Input::SlotLost);
+                        let given_back = given == Input::Slot;
                         prop_assert!(sent.is_none() && (!queued || given_back), "asks after {:?}", given);
                     }
                     Action::WakeAt(at) => prop_assert!(at > now),
@@ -142,7 +150,9 @@ proptest! {
                         prop_assert_eq!(record.seq, lane.settled());
                         recorded += 1;
                     }
-                    Action::EndGone => {}
+                    Action::EndGone | Action::Suspend { .. } | Action::Resume => {
+                        prop_assert!(ends, "{:?} after {:?}", action, given);
+                    }
                 }
             }
         }

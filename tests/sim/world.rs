@@ -71,7 +71,15 @@ pub fn live(history: History) -> Transcript {
 impl World {
     fn open(history: History) -> Self {
         let History { start_seq, now, catch_up, schedule, .. } = history;
-        let terms = Terms { active: true, expires_at: now.plus(LIFETIME), catch_up, schedule };
+        let terms = Terms {
+            active: true,
+            probing: false,
+            // Suspension has tests of its own; here failures may last.
+            window: std::time::Duration::MAX,
+            expires_at: now.plus(LIFETIME),
+            catch_up,
+            schedule,
+        };
         let stored = Stored {
             seq: start_seq - 1,
             failing: Failing::default(),
@@ -123,12 +131,6 @@ impl World {
             }
             Turn::OldHead(ago) => self.hear(self.head().saturating_sub(ago)),
             Turn::Grant => self.grant(),
-            Turn::LoseSlot => {
-                if self.slot_asked {
-                    self.slot_asked = false;
-                    self.step(Input::SlotLost);
-                }
-            }
             Turn::Withdraw => {
                 if self.flight.take().is_some() {
                     self.note(Event::Withdrawn);
@@ -217,6 +219,7 @@ impl World {
                     self.timers.insert(at);
                 }
                 Action::EndGone => self.gone = true,
+                Action::Suspend { .. } | Action::Resume => unreachable!("no window ends here: {action:?}"),
             }
         }
     }

@@ -10,7 +10,11 @@ use crate::{
     app::App,
     cli::{Failure, Outcome, client::Client, say, server::Server, token},
     config::Config,
-    domain::{channel::ResourceKey, duration::format_duration, time::Timestamp},
+    domain::{
+        channel::{Channel, ResourceKey},
+        duration::format_duration,
+        time::Timestamp,
+    },
     engine::Seen,
     store::{ChannelFilter, Owner},
 };
@@ -59,7 +63,10 @@ impl Story {
         self.publish("created").await?;
         let change = self.next(&channel).await?;
         say(&format!("3 change  {}", line(&change)));
-        self.outage(&channel).await
+        self.outage(&channel).await?;
+        let channel = self.channel(&channel).await?;
+        say(&format!("5 claim   curl {}    (what a receiver has missed)", self.app.claim_url(&channel)));
+        Ok(())
     }
 
     async fn watch(&self) -> Result<String, Failure> {
@@ -112,6 +119,12 @@ impl Story {
         let event = json!({ "resource": CALENDAR, "name": format!("calendar.event.{verb}") });
         self.client.post(&format!("{}/events", self.prefix), &event).await?;
         Ok(())
+    }
+
+    async fn channel(&self, id: &str) -> Result<Channel, Failure> {
+        let owner = Owner { project: PROJECT.to_owned(), subject: Some(SUBJECT.to_owned()) };
+        let found = self.app.store.channel(owner, id.to_owned()).await?;
+        Ok(found.ok_or("the story's channel is gone")?.channel)
     }
 
     /// The next attempt for the story's channel.

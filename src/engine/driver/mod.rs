@@ -18,7 +18,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use self::{reading::Read, timers::Timers};
+use self::{reading::Read, sending::NewState, timers::Timers};
 use super::{
     Command, Context, Seen,
     checkpoint::{Batch, Entry, Outbox},
@@ -61,7 +61,10 @@ enum Message {
         lanes: Vec<LoadedLane>,
         done: bool,
     },
-    Lanes(Vec<LoadedLane>),
+    Lanes {
+        asked: Vec<ChannelKey>,
+        lanes: Vec<LoadedLane>,
+    },
     /// Changed channels as they are now, and whom to tell that they were taken.
     Changed {
         asked: Vec<ChannelKey>,
@@ -77,6 +80,8 @@ enum Message {
         done: bool,
     },
     Poll,
+    /// A read found the store closed: nothing can be found or made durable any more.
+    StoreClosed,
 }
 
 struct Driver {
@@ -143,7 +148,7 @@ pub async fn run(
         poller.abort();
     }
     if ended == Ended::Lost {
-        driver.let_requests_end(&mut messages).await;
+        driver.let_all_end(&mut messages).await;
     }
     ended
 }
@@ -236,16 +241,13 @@ impl Driver {
         quiet && (self.stopping || (self.reading == 0 && self.reads.is_empty()))
     }
 
-    /// After the lease is lost: what left under it ends before anything can leave under a new one.
-    async fn let_requests_end(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) {
+    /// After the lease is lost: what left or was read under it ends before anything can under a new one. Nothing new
+    /// starts: slots and checkpoints are given out by the loop that has ended.
+    async fn let_all_end(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) {
         let mut late = self.context.clock.sleep(self.context.settings.attempt_timeout);
-        while self.slots.in_flight() > 0 {
+        while self.slots.in_flight() > 0 || self.reading > 0 {
             tokio::select! {
-                Some(message) = messages.recv() => {
-                    if let Message::Delivered(report) = message {
-                        self.slots.release(&report.origin, report.feedback);
-                    }
-                }
+                Some(message) = messages.recv() => self.on_message(message),
                 () = &mut late => return,
             }
         }
@@ -272,11 +274,13 @@ impl Driver {
                     self.tell_members(resource, head);
                 }
             }
-            Message::Lanes(lanes) => {
+            Message::Lanes { asked, lanes } => {
                 self.reading -= 1;
                 for lane in lanes {
-                    self.expected.remove(&lane.channel.key);
                     self.admit(lane);
+                }
+                for key in asked {
+                    self.expected.remove(&key);
                 }
             }
             Message::Changed { asked, lanes, taken } => {
@@ -308,15 +312,15 @@ impl Driver {
                 self.poll();
                 self.take_held();
             }
+            Message::StoreClosed => self.stopping = true,
         }
     }
 
     /// Lets a machine decide and does what it says.
-    fn step(&mut self, key: ChannelKey, input: Input, attempted: Option<Attempted>) {
+    fn step(&mut self, key: ChannelKey, input: Input, mut attempted: Option<Attempted>) {
         let now = self.context.clock.now();
         let Some(resident) = self.lanes.get_mut(key) else { return };
         let actions = resident.lane.step(input, now);
-        let mut attempted = attempted;
         for action in actions {
             match action {
                 Action::AskSlot => {
@@ -327,7 +331,9 @@ impl Driver {
                 Action::Send(send) => self.send(key, send),
                 Action::Record(record) => self.record(key, record, attempted.take()),
                 Action::WakeAt(at) => self.set_timer(key, at),
-                Action::EndGone => self.end_gone(key),
+                Action::EndGone => self.change_state(key, NewState::Gone),
+                Action::Suspend { probe_at } => self.change_state(key, NewState::Suspended { probe_at }),
+                Action::Resume => self.change_state(key, NewState::Resumed),
             }
         }
     }

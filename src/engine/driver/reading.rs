@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::{BusyResource, Driver, Input, Message, StoreError};
 use crate::{
     domain::channel::{ChannelKey, ResourceKey},
-    engine::Context,
+    engine::{Context, lease::Guard},
+    store::LoadedLane,
 };
 
 /// Rows that one read brings into memory.
@@ -89,22 +90,23 @@ impl Driver {
 
     pub(super) fn start_read(&mut self, read: Read) {
         self.reading += 1;
-        let (context, inbox) = (Arc::clone(&self.context), self.inbox.clone());
+        let (context, guard, inbox) =
+            (Arc::clone(&self.context), Arc::clone(&self.guard), self.inbox.clone());
         self.tasks.spawn("engine read", async move {
-            match read {
+            let done = match read {
                 Read::Level { resource, head } => read_level(&context, &inbox, resource, head).await,
-                Read::Lanes(keys) => {
-                    let lanes =
-                        until_done(&context, || context.store.lanes(keys.clone())).await.unwrap_or_default();
-                    let _ = inbox.send(Message::Lanes(lanes));
-                }
+                Read::Lanes(asked) => read_lanes(&context, asked.clone()).await.map(|lanes| {
+                    let _ = inbox.send(Message::Lanes { asked, lanes });
+                }),
                 Read::Changed { channels, taken } => {
-                    let lanes = until_done(&context, || context.store.lanes(channels.clone()))
-                        .await
-                        .unwrap_or_default();
-                    let _ = inbox.send(Message::Changed { asked: channels, lanes, taken });
+                    read_lanes(&context, channels.clone()).await.map(|lanes| {
+                        let _ = inbox.send(Message::Changed { asked: channels, lanes, taken });
+                    })
                 }
-                Read::Sweep { foreign, ahead } => read_work(&context, &inbox, foreign, ahead).await,
+                Read::Sweep { foreign, ahead } => read_work(&context, &guard, &inbox, foreign, ahead).await,
+            };
+            if done.is_none() {
+                let _ = inbox.send(Message::StoreClosed);
             }
         });
     }
@@ -119,46 +121,61 @@ impl Driver {
     }
 }
 
+// `None` from any of these: the store is closed. That is not the same as "nothing there", which would let a resource
+// count as loaded without its lanes. An inbox that is closed itself belongs to a session that has ended.
+
+/// These channels as they are now.
+pub(super) async fn read_lanes(context: &Context, keys: Vec<ChannelKey>) -> Option<Vec<LoadedLane>> {
+    until_done(context, || context.store.lanes(keys.clone())).await
+}
+
 async fn read_level(
     context: &Context,
     inbox: &mpsc::UnboundedSender<Message>,
     resource: ResourceKey,
     head: i64,
-) {
+) -> Option<()> {
     let before = ResourceKey(resource.0 - 1);
-    let busy = until_done(context, || context.store.busy_resources(before, 1)).await.unwrap_or_default();
+    let busy = until_done(context, || context.store.busy_resources(before, 1)).await?;
     let found = busy.into_iter().find(|busy| busy.resource == resource);
     let (head, fanned) = found.map_or((head, head), |found| (found.head.max(head), found.fanned));
     let mut after = ChannelKey(0);
     loop {
-        let page = until_done(context, || context.store.level_lanes(resource, after, PAGE))
-            .await
-            .unwrap_or_default();
+        let page = until_done(context, || context.store.level_lanes(resource, after, PAGE)).await?;
         let done = i64::try_from(page.len()).is_ok_and(|rows| rows < PAGE);
         after = page.last().map_or(after, |lane| lane.channel.key);
         if inbox.send(Message::Level { resource, fanned, head, lanes: page, done }).is_err() || done {
-            return;
+            return Some(());
         }
     }
 }
 
 async fn read_work(
     context: &Context,
+    guard: &Guard,
     inbox: &mpsc::UnboundedSender<Message>,
     foreign: bool,
     ahead: Duration,
-) {
-    if foreign {
-        let keys = until_done(context, || context.store.take_changed_channels()).await.unwrap_or_default();
+) -> Option<()> {
+    // A session that has ended must not take words that are meant for the next one.
+    if foreign && !inbox.is_closed() {
+        let taken = context.store.take_changed_channels().await;
+        if matches!(taken, Err(StoreError::CommitUnknown)) {
+            // The words may be gone and unread: only a session that reads everything anew knows all changes.
+            guard.give_up();
+        }
+        // Words that could not be taken lie there for the next look.
+        let keys = taken
+            .or_else(|error| if matches!(error, StoreError::Closed) { Err(error) } else { Ok(Vec::new()) })
+            .ok()?;
         if !keys.is_empty() {
-            let lanes = until_done(context, || context.store.lanes(keys.clone())).await.unwrap_or_default();
+            let lanes = read_lanes(context, keys).await?;
             let _ = inbox.send(Message::ChangedElsewhere(lanes));
         }
     }
     let mut after = ResourceKey(0);
     loop {
-        let busy =
-            until_done(context, || context.store.busy_resources(after, PAGE)).await.unwrap_or_default();
+        let busy = until_done(context, || context.store.busy_resources(after, PAGE)).await?;
         let Some(last) = busy.last() else { break };
         after = last.resource;
         let _ = inbox.send(Message::Found { busy, due: Vec::new(), done: false });
@@ -166,14 +183,14 @@ async fn read_work(
     let by = context.clock.now().plus(ahead);
     let mut after = None;
     loop {
-        let due =
-            until_done(context, || context.store.due_channels(by, after, PAGE)).await.unwrap_or_default();
+        let due = until_done(context, || context.store.due_channels(by, after, PAGE)).await?;
         let Some(last) = due.last() else { break };
         after = Some(*last);
         let due = due.into_iter().map(|(_, key)| key).collect();
         let _ = inbox.send(Message::Found { busy: Vec::new(), due, done: false });
     }
     let _ = inbox.send(Message::Found { busy: Vec::new(), due: Vec::new(), done: true });
+    Some(())
 }
 
 /// Repeats a store call until it works. `None`: the store is closed.

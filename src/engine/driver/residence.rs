@@ -81,8 +81,9 @@ impl Driver {
         };
         resident.target.make_stale();
         let readdressed = resident.target.channel.address != loaded.channel.address;
-        // Ends and revivals raise `moved` so that no older row undoes them. They leave the place itself alone, so
-        // what is in memory is ahead of the row, never behind it: it is written again under the new `moved`.
+        // `moved` rises with everything that sets the row from outside, so that no older checkpoint undoes it. The
+        // row may be ahead of memory (an acknowledgement) or behind it (outcomes that are not saved yet): the higher
+        // place counts, and is written again under the new `moved`.
         let moved = resident.moved != loaded.cursor.moved;
         resident.moved = loaded.cursor.moved;
         resident.stored_behind |= loaded.cursor.behind;
@@ -95,9 +96,18 @@ impl Driver {
                 self.slots.ask(resident.target.origin(), key);
             }
         }
+        if moved {
+            self.step(key, Input::Moved(loaded.cursor.seq), None);
+        }
         self.step(key, Input::Changed { terms, readdressed }, None);
         // A row that a checkpoint did not write is written now, so that the lane learns that it is saved.
-        if moved || !active || self.lanes.get(key).is_some_and(|resident| !resident.lane.is_at_rest()) {
+        // So is one that says "wake me" although nothing is to be done any more.
+        let is_told = self.lanes.get(key).is_none_or(|resident| {
+            let lane = &resident.lane;
+            let stale = resident.stored_behind && !lane.is_failing() && !lane.is_pending();
+            lane.is_at_rest() && !stale
+        });
+        if moved || !active || !is_told {
             self.write_place(key);
         }
     }
@@ -111,7 +121,9 @@ impl Driver {
         let own =
             channel.options.retry_schedule_ms.iter().map(|millis| Duration::from_millis(*millis)).collect();
         Terms {
-            active: channel.state == ChannelState::Active,
+            active: matches!(channel.state, ChannelState::Active | ChannelState::Suspended),
+            probing: channel.state == ChannelState::Suspended,
+            window: self.context.settings.retry_window,
             expires_at: channel.expires_at,
             catch_up: channel.catch_up,
             schedule: Schedule::new(own)
@@ -135,9 +147,12 @@ impl Driver {
         });
     }
 
+    /// Only once the change is taken: after a 410 a read that began before it would bring the lane back alive.
     pub(super) fn let_go_if_ended(&mut self, key: ChannelKey) {
         let ended = self.lanes.get(key).is_some_and(|resident| {
+            let state = resident.target.channel.state;
             !resident.lane.is_active()
+                && !matches!(state, ChannelState::Active | ChannelState::Suspended)
                 && resident.lane.is_at_rest()
                 && !resident.level
                 && resident.recorded == resident.lane.settled()

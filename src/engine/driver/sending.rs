@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Driver, Input, Message, Report, reading::until_done};
+use super::{
+    Driver, Input, Message, Report,
+    reading::{read_lanes, until_done},
+};
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelState},
         outcome::Verdict,
+        time::Timestamp,
     },
     engine::{
         delivery::{self, End},
@@ -93,15 +97,39 @@ impl Driver {
         }
     }
 
-    /// A 410 ends the channel for good; the lane hears of it as of any other change.
-    pub(super) fn end_gone(&mut self, key: ChannelKey) {
+    /// An outcome changes the channel itself; the lane hears of it as of any other change.
+    pub(super) fn change_state(&mut self, key: ChannelKey, state: NewState) {
         let (context, inbox) = (Arc::clone(&self.context), self.inbox.clone());
         self.reading += 1;
-        self.tasks.spawn("end of a gone channel", async move {
+        self.tasks.spawn("change of a channel's state", async move {
             let now = context.clock.now();
-            until_done(&context, || context.store.end_channel(key, ChannelState::Gone, now)).await;
-            let lanes = until_done(&context, || context.store.lanes(vec![key])).await.unwrap_or_default();
-            let _ = inbox.send(Message::Changed { asked: vec![key], lanes, taken: None });
+            let store = &context.store;
+            let changed = match state {
+                NewState::Gone => {
+                    until_done(&context, || store.end_channel(key, ChannelState::Gone, now)).await
+                }
+                NewState::Suspended { probe_at } => {
+                    until_done(&context, || store.suspend_channel(key, probe_at)).await
+                }
+                NewState::Resumed => until_done(&context, || store.end_suspension(key)).await,
+            };
+            let lanes = if changed.is_some() { read_lanes(&context, vec![key]).await } else { None };
+            let _ = inbox.send(lanes.map_or(Message::StoreClosed, |lanes| Message::Changed {
+                asked: vec![key],
+                lanes,
+                taken: None,
+            }));
         });
     }
+}
+
+/// What an outcome makes of a channel.
+#[derive(Clone, Copy, Debug)]
+pub enum NewState {
+    /// After a 410.
+    Gone,
+    /// After its window; probed at this moment.
+    Suspended { probe_at: Timestamp },
+    /// After a probe that succeeded.
+    Resumed,
 }

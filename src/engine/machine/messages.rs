@@ -12,15 +12,15 @@ pub enum Input {
     Head(i64),
     /// The slot that was asked for is free.
     Slot,
-    /// The slot was given back unused.
-    SlotLost,
-    /// The request did not leave after all: the channel changed or the event could not be read.
+    /// The request did not leave after all: the channel changed or expired, or the lease runs out.
     NotSent,
     Outcome(Outcome),
     /// This many outcomes are durable.
     Saved(u64),
     /// Time has passed.
     Time,
+    /// The cursor was moved forward from outside: everything up to this seq is terminal.
+    Moved(i64),
     /// The channel has changed; `readdressed` when a failing receiver may have been replaced.
     Changed {
         terms: Terms,
@@ -52,6 +52,12 @@ pub enum Action {
     WakeAt(Timestamp),
     /// The receiver is gone for good: end the channel.
     EndGone,
+    /// It has failed for longer than its window: suspend the channel, which is probed at this moment.
+    Suspend {
+        probe_at: Timestamp,
+    },
+    /// A probe succeeded: the channel goes on.
+    Resume,
 }
 
 /// A notification to be sent.

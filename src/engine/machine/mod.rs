@@ -13,11 +13,11 @@
 
 mod messages;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use self::messages::{Action, Input, Outcome, Record, Send};
 use crate::domain::{
-    backoff::{self, Schedule},
+    backoff::{self, PROBE_WAIT_MAX, Schedule},
     channel::CatchUp,
     cursor::Failing,
     outcome::{Verdict, is_client_error},
@@ -29,13 +29,17 @@ pub const UNSAVED_MAX: u64 = 4;
 /// Refusals after which a sync is parked, so that a receiver that knows no sync still gets its events.
 pub const SYNC_REFUSALS_MAX: u32 = 3;
 /// The wait after a failure of our own.
-const OURS_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+const OURS_WAIT: Duration = Duration::from_secs(1);
 
 /// What a change of the channel may alter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// The channel's state lets notifications out.
     pub active: bool,
+    /// The channel is suspended: its head is only probed, until a 2xx.
+    pub probing: bool,
+    /// How long failures may last, from the first since the last 2xx, before the channel is suspended.
+    pub window: Duration,
     pub expires_at: Timestamp,
     pub catch_up: CatchUp,
     pub schedule: Arc<Schedule>,
@@ -111,10 +115,6 @@ impl Lane {
         self.settled
     }
 
-    pub const fn start_seq(&self) -> i64 {
-        self.start_seq
-    }
-
     pub const fn is_active(&self) -> bool {
         self.terms.active
     }
@@ -181,18 +181,24 @@ impl Lane {
                     }
                 }
             }
-            Input::SlotLost => {
-                if self.phase == Phase::Queued {
-                    self.phase = Phase::Resting;
-                }
-            }
             Input::NotSent => {
                 if matches!(self.phase, Phase::InFlight { .. }) {
                     self.phase = Phase::Resting;
                 }
             }
+            Input::Moved(seq) => {
+                if seq > self.settled {
+                    self.settled = seq;
+                    self.failing = Failing::default();
+                }
+            }
             Input::Outcome(outcome) => self.conclude(outcome, now, &mut actions),
             Input::Changed { terms, readdressed } => {
+                if self.terms.probing && terms.active && !terms.probing {
+                    // Resumed by somebody: a fresh start, with a window of its own.
+                    self.failing.since = None;
+                    self.try_at_once(now);
+                }
                 self.terms = terms;
                 if readdressed {
                     self.try_at_once(now);
@@ -222,19 +228,25 @@ impl Lane {
             return;
         }
         self.phase = Phase::Resting;
-        let attempt = self.failing.attempts.saturating_add(1);
+        let attempt = send.attempt;
         let mut parked = false;
+        let was_probing = self.terms.probing;
+        // The cursor may have been moved past it meanwhile: then it is no longer the head, and only told.
+        let is_head = send.first > self.settled;
         match outcome.verdict {
             Verdict::Ours => {
                 self.hold_until = Some(now.plus(OURS_WAIT));
                 return;
             }
             Verdict::Delivered => {
-                self.settled = outcome.through;
-                self.failing = Failing::default();
                 self.last_success_at = Some(now);
+                self.terms.probing = false;
+                if outcome.through > self.settled {
+                    self.settled = outcome.through;
+                    self.failing = Failing::default();
+                }
             }
-            Verdict::Failed | Verdict::Overloaded | Verdict::Forbidden | Verdict::Gone => {
+            Verdict::Failed | Verdict::Overloaded | Verdict::Forbidden | Verdict::Gone if is_head => {
                 self.fail(outcome, attempt, now);
                 if readdressed {
                     self.try_at_once(now);
@@ -246,9 +258,15 @@ impl Lane {
                     self.failing = Failing { since: self.failing.since, ..Failing::default() };
                 }
             }
+            Verdict::Failed | Verdict::Overloaded | Verdict::Forbidden | Verdict::Gone => {}
         }
         self.outcomes += 1;
         actions.push(Action::Record(Record { attempt, parked, ..self.place() }));
+        match (was_probing, self.terms.probing, self.failing.due_at) {
+            (false, true, Some(probe_at)) => actions.push(Action::Suspend { probe_at }),
+            (true, false, _) => actions.push(Action::Resume),
+            _ => {}
+        }
         if outcome.verdict == Verdict::Gone {
             self.terms.active = false;
             actions.push(Action::EndGone);
@@ -257,9 +275,15 @@ impl Lane {
 
     fn fail(&mut self, outcome: Outcome, attempt: u32, now: Timestamp) {
         let wait = backoff::wait(&self.terms.schedule, attempt, outcome.retry_after, outcome.jitter);
+        let window_ends_at = self.failing.since.get_or_insert(now).plus(self.terms.window);
         self.failing.attempts = attempt;
-        self.failing.since.get_or_insert(now);
-        self.failing.due_at = Some(now.plus(wait));
+        self.terms.probing |= now >= window_ends_at;
+        self.failing.due_at = Some(if self.terms.probing {
+            backoff::next_probe(window_ends_at.min(now), now)
+                .max(now.plus(outcome.retry_after.unwrap_or_default()))
+        } else {
+            now.plus(wait)
+        });
         self.failing.pinned = Some(outcome.through);
         if outcome.status.is_some_and(is_client_error) {
             self.failing.client_errors = self.failing.client_errors.saturating_add(1);
@@ -275,7 +299,9 @@ impl Lane {
     /// down to the longest, once: measured against every new `now` they would never end.
     fn rein_in(&mut self, now: Timestamp) {
         let schedule = &self.terms.schedule;
-        let (longest, longest_hold) = (schedule.longest_wait(), schedule.first_delay().max(OURS_WAIT));
+        let longest =
+            schedule.longest_wait().max(if self.terms.probing { PROBE_WAIT_MAX } else { Duration::ZERO });
+        let longest_hold = schedule.first_delay().max(OURS_WAIT);
         self.failing.due_at = self.failing.due_at.map(|due| due.min(now.plus(longest)));
         self.hold_until = self.hold_until.map(|due| due.min(now.plus(longest_hold)));
     }

@@ -7,6 +7,8 @@ const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 fn terms() -> Terms {
     Terms {
         active: true,
+        probing: false,
+        window: Duration::from_hours(72),
         expires_at: NOW.plus(Duration::from_hours(24)),
         catch_up: CatchUp::All,
         schedule: Arc::new(Schedule::new([0, 5, 30].map(Duration::from_secs).to_vec()).unwrap()),
@@ -172,6 +174,31 @@ fn gone_ends_the_channel() {
 }
 
 #[test]
+fn an_outcome_of_what_the_cursor_was_moved_past_is_only_told() {
+    let mut lane = opened();
+    lane.step(Input::Head(15), NOW);
+    send(&mut lane, NOW);
+    assert_eq!(lane.step(Input::Moved(12), NOW), [], "one request in flight all the same");
+    let actions = lane.step(outcome(10, Verdict::Failed), NOW);
+    assert!(
+        matches!(actions.as_slice(), [Action::Record(record), Action::AskSlot] if record.seq == 12 && record.attempt == 1)
+    );
+    assert_eq!(send(&mut lane, NOW), Send { first: 13, through: 13, pinned: false, attempt: 1 });
+    lane.step(Input::Moved(11), NOW);
+    assert_eq!(lane.settled(), 12, "never back");
+}
+
+#[test]
+fn a_failing_head_that_is_acknowledged_holds_nobody_up() {
+    let mut lane = opened();
+    lane.step(Input::Head(12), NOW);
+    send(&mut lane, NOW);
+    lane.step(outcome(10, Verdict::Failed), NOW);
+    assert_eq!(lane.step(Input::Moved(11), NOW), [Action::AskSlot]);
+    assert_eq!(send(&mut lane, NOW).first, 12);
+}
+
+#[test]
 fn our_own_failure_is_not_charged() {
     let mut lane = opened();
     lane.step(Input::Time, NOW);
@@ -245,4 +272,61 @@ fn a_first_delay_holds_back_what_has_just_come() {
     let due = NOW.plus(Duration::from_secs(2));
     assert_eq!(lane.step(Input::Head(4), NOW), [Action::WakeAt(due)]);
     assert_eq!(lane.step(Input::Time, due), [Action::AskSlot]);
+}
+
+/// Fails the head at `now`, as soon as it may be tried.
+fn fail(lane: &mut Lane, now: Timestamp) -> Vec<Action> {
+    lane.step(Input::Time, now);
+    send(lane, now);
+    let actions = lane.step(outcome(10, Verdict::Failed), now);
+    lane.step(Input::Saved(u64::MAX), now);
+    actions
+}
+
+#[test]
+fn after_its_window_a_channel_is_suspended_and_probed_until_a_success() {
+    let expires_at = NOW.plus(Duration::from_hours(24 * 365));
+    let mut lane = Lane::load(10, 10, 9, Failing::default(), None, Terms { expires_at, ..terms() });
+    fail(&mut lane, NOW);
+    let almost = NOW.plus(Duration::from_hours(71));
+    assert_eq!(fail(&mut lane, almost).len(), 2, "recorded, and a timer");
+    let ended_at = NOW.plus(Duration::from_hours(72));
+    let mut now = ended_at.plus(Duration::from_mins(5));
+    let probe_at = ended_at.plus(Duration::from_hours(1));
+    let actions = fail(&mut lane, now);
+    assert!(
+        matches!(actions.as_slice(), [Action::Record(_), Action::Suspend { probe_at: at }, Action::WakeAt(_)] if *at == probe_at),
+        "{actions:?}"
+    );
+    for hours in [1, 8, 24, 48] {
+        let due = ended_at.plus(Duration::from_hours(hours));
+        assert_eq!(lane.step(Input::Time, now), [Action::WakeAt(due)]);
+        now = due;
+        assert_eq!(fail(&mut lane, now).len(), 2, "suspended once");
+    }
+    now = ended_at.plus(Duration::from_hours(72));
+    lane.step(Input::Time, now);
+    send(&mut lane, now);
+    let actions = lane.step(outcome(10, Verdict::Delivered), now);
+    assert!(matches!(actions.as_slice(), [Action::Record(_), Action::Resume]), "{actions:?}");
+}
+
+#[test]
+fn who_is_resumed_gets_a_window_of_its_own() {
+    let failing = Failing {
+        attempts: 9,
+        since: Some(NOW),
+        due_at: Some(NOW.plus(Duration::from_hours(96))),
+        ..Failing::default()
+    };
+    let now = NOW.plus(Duration::from_hours(80));
+    let expires_at = NOW.plus(Duration::from_hours(24 * 365));
+    let live = Terms { expires_at, ..terms() };
+    let mut lane = Lane::load(10, 10, 9, failing, None, Terms { probing: true, ..live.clone() });
+    assert!(matches!(lane.step(Input::Time, now).as_slice(), [Action::WakeAt(_)]));
+    assert_eq!(lane.step(Input::Changed { terms: live, readdressed: false }, now), [Action::AskSlot]);
+    assert!(
+        matches!(fail(&mut lane, now).as_slice(), [Action::Record(_), Action::WakeAt(_)]),
+        "not suspended at once"
+    );
 }

@@ -90,7 +90,7 @@ pub(super) struct Locked {
 impl Locked {
     /// Whether the channel's state says that it lives.
     pub(super) fn lives(&self) -> bool {
-        matches!(self.state, ChannelState::Active | ChannelState::Paused | ChannelState::Suspended)
+        self.state.is_living()
     }
 
     /// Whether the channel lives, or can be revived by a new expiration. Time alone ends the grace, whether or
@@ -129,7 +129,7 @@ async fn apply(
     let revived = locked.state == ChannelState::Expired
         || (change.expires_at.is_some() && locked.state == ChannelState::Active && locked.expires_at <= now);
     let options = match &change.options {
-        Some(options) => Some(serde_json::to_string(options).map_err(|_| StoreError::Unreadable("options"))?),
+        Some(options) => Some(serde_json::to_string(options).map_err(|_| StoreError::Unwritable("options"))?),
         None => None,
     };
     let columns = ChangedColumns {
@@ -199,6 +199,26 @@ pub(super) async fn freeze(
     key: ChannelKey,
     resource: ResourceKey,
 ) -> StoreResult<()> {
+    stand_where_fanned_is(connection, key, resource).await?;
+    on!(connection, c => {
+        diesel::update(cursors::table.find(key.0))
+            .set((
+                cursors::behind.eq(true),
+                cursors::due_at_ms.eq(None::<i64>),
+                cursors::moved.eq(cursors::moved + 1),
+            ))
+            .execute(c)
+            .await
+    })?;
+    Ok(())
+}
+
+/// A level cursor counts as `max(seq, fanned)`: writes that down, before it is made to stand by itself.
+pub(super) async fn stand_where_fanned_is(
+    connection: &mut Connection,
+    key: ChannelKey,
+    resource: ResourceKey,
+) -> StoreResult<()> {
     // One statement: between two a publish could raise the head, and its event would count as had.
     let (head, fanned): (i64, Option<i64>) = on!(connection, c => {
         schema::resources::table
@@ -212,16 +232,6 @@ pub(super) async fn freeze(
     on!(connection, c => {
         diesel::update(cursors::table.find(key.0).filter(cursors::behind.eq(false)).filter(cursors::seq.lt(fanned)))
             .set(cursors::seq.eq(fanned))
-            .execute(c)
-            .await
-    })?;
-    on!(connection, c => {
-        diesel::update(cursors::table.find(key.0))
-            .set((
-                cursors::behind.eq(true),
-                cursors::due_at_ms.eq(None::<i64>),
-                cursors::moved.eq(cursors::moved + 1),
-            ))
             .execute(c)
             .await
     })?;

@@ -94,13 +94,12 @@ async fn expire(connection: &mut Connection, now: Timestamp) -> StoreResult<Vec<
 }
 
 async fn close_expired(connection: &mut Connection, expired_by: Timestamp) -> StoreResult<usize> {
-    let due: Vec<(i64, i64)> = on!(connection, c => {
+    let mut due: Vec<(i64, i64)> = on!(connection, c => {
         grace_query!(expired_by.as_millis(), EXPIRY_BATCH)
             .select((channels::resource, channels::id))
             .load(c)
             .await
     })?;
-    let mut due = due;
     due.sort_unstable();
     let mut closed = 0;
     for (resource, channel) in due {

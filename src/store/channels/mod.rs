@@ -4,6 +4,7 @@
 
 mod change;
 mod expiry;
+mod moves;
 mod open;
 
 use diesel::prelude::*;
@@ -12,6 +13,7 @@ use diesel_async::RunQueryDsl;
 pub(super) use self::expiry::{expiring_query, grace_query};
 pub use self::{
     change::ChannelChange,
+    moves::{AdvanceOutcome, ResumeOutcome},
     open::{NewChannel, OpenOutcome},
 };
 use super::{
@@ -53,6 +55,7 @@ pub(super) struct ChannelRow {
     ended_at_ms: Option<i64>,
     options: String,
     sealed_secret: Option<Vec<u8>>,
+    claim_rotation: i64,
 }
 
 impl ChannelRow {
@@ -83,6 +86,7 @@ impl ChannelRow {
             ended_at: self.ended_at_ms.map(Timestamp::from_millis),
             options: serde_json::from_str(&self.options).map_err(|_| unreadable("options"))?,
             sealed_secret: self.sealed_secret,
+            claim_rotation: self.claim_rotation,
         })
     }
 }
@@ -161,6 +165,18 @@ impl Store {
             Box::pin(async move {
                 let row: Option<ViewRow> =
                     on!(connection, c => views!().filter(channels::id.eq(key.0)).first(c).await.optional())?;
+                row.map(view).transpose()
+            })
+        })
+        .await
+    }
+
+    /// A channel by its `uid`, of whatever project.
+    pub async fn channel_by_uid(&self, uid: String) -> StoreResult<Option<ChannelView>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let row: Option<ViewRow> =
+                    on!(connection, c => views!().filter(channels::uid.eq(uid)).first(c).await.optional())?;
                 row.map(view).transpose()
             })
         })

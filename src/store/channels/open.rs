@@ -83,7 +83,7 @@ async fn insert(connection: &mut Connection, new: &NewChannel, now: Timestamp) -
         return Ok(false);
     }
     let head = resources::lock_or_create(connection, &new.project, &new.resource, now).await?;
-    let options = serde_json::to_string(&new.options).map_err(|_| StoreError::Unreadable("options"))?;
+    let options = serde_json::to_string(&new.options).map_err(|_| StoreError::Unwritable("options"))?;
     let id: Option<i64> = on!(connection, c => {
         diesel::insert_into(channels::table)
             .values((

@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
-use diesel::{RunQueryDsl, SqliteConnection, prelude::*, result::QueryResult};
+use diesel::{
+    RunQueryDsl, SqliteConnection,
+    prelude::*,
+    result::{Error as DieselError, QueryResult},
+};
 
 use crate::{
     domain::channel::{ChannelKey, ResourceKey},
@@ -39,7 +43,7 @@ pub(in crate::store) fn append(c: &mut SqliteConnection, publishes: &[Publish]) 
             .first(c)?;
         heads.insert((project.to_owned(), path.as_str().to_owned()), (ResourceKey(key), head));
     }
-    let placement = resolution.place(&heads);
+    let placement = resolution.place(&heads).ok_or(DieselError::NotFound)?;
     write(c, &placement)?;
     Ok(placement.into())
 }
@@ -72,7 +76,7 @@ fn write(c: &mut SqliteConnection, placement: &Placement) -> QueryResult<()> {
             .execute(c)?;
     }
     for first in &placement.answers {
-        diesel::insert_into(idempotency_keys::table).values(KeyRow::from(first)).execute(c)?;
+        diesel::insert_into(idempotency_keys::table).values(KeyRow::new(first)?).execute(c)?;
     }
     Ok(())
 }

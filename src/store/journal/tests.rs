@@ -27,7 +27,7 @@ fn run(publishes: &[Publish], stored: &HashMap<Key, Stored>) -> Placement {
             ((project.to_owned(), path.as_str().to_owned()), (ResourceKey(i64::try_from(at).unwrap()), 10))
         })
         .collect();
-    resolution.place(&heads)
+    resolution.place(&heads).unwrap()
 }
 
 fn seqs(outcome: &PublishOutcome) -> Vec<i64> {
@@ -49,6 +49,13 @@ fn seqs_are_dense_per_resource_over_the_whole_batch() {
     let raised: Vec<_> = placement.heads.values().map(|raised| (raised.from, raised.to)).collect();
     assert_eq!(raised, [(10, 13), (10, 11)]);
     assert!(placement.answers.is_empty());
+}
+
+#[test]
+fn an_event_without_a_place_fails_the_batch() {
+    let publishes = [publish(vec![event("1", None, &["x", "y"])], None)];
+    let heads = HashMap::from([(("p".to_owned(), "x".to_owned()), (ResourceKey(1), 10))]);
+    assert!(resolve(&publishes, &HashMap::new()).place(&heads).is_none());
 }
 
 #[test]

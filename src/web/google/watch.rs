@@ -27,17 +27,23 @@ pub async fn handle(
     }
     let body = read_body(payload, web).await?;
     let query = Some(request.query_string()).filter(|query| !query.is_empty()).map(str::to_owned);
-    let open = read_channel(&body, resource, query)?;
+    let Asking { open, claims } = read_channel(&body, resource, query)?;
     let address = open.address.clone();
     let opened = web.app.open_channel(&principal, open).await;
     let opened = opened.map_err(|error| GoogleError::of_channel(error, &address))?;
     Ok(HttpResponse::Ok()
         .content_type("application/json; charset=UTF-8")
-        .body(channel_json(&opened).to_string() + "\n"))
+        .body(channel_json(&opened, claims.then(|| web.app.claim_url(&opened.channel))).to_string() + "\n"))
+}
+
+/// What a watch asks for, and whether its answer shall show the claim URL.
+struct Asking {
+    open: OpenRequest,
+    claims: bool,
 }
 
 /// A `Channel` as clients send it. Output fields that people paste along, and unknown ones, are ignored.
-fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<OpenRequest, GoogleError> {
+fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<Asking, GoogleError> {
     let mut channel = Object::parse(body)?;
     let id = channel.take_required_string("id")?;
     let kind = channel.take_required_string("type")?;
@@ -49,10 +55,13 @@ fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<Op
     let at = channel.take_millis("expiration")?.map(Timestamp::from_millis);
     let payload = channel.take_bool("payload")?;
     let mut expiry = Asked { at, ttl_seconds: None };
+    let mut claims = false;
     let mut catch_up = None;
     let mut signatures = None;
     if let Some(mut params) = channel.take_object("params")? {
         expiry.ttl_seconds = params.take_whole_number("ttl")?;
+        let yes = |text: &str| matches!(text, "true" | "\"true\"");
+        claims = params.take("claims").is_some_and(|value| yes(value.get()));
         catch_up = params.take_word("catchUp", CatchUp::parse, "all or latest")?;
         if let Some(words) = params.take_string("signatures")? {
             let schemes = words.split([',', ' ']).filter(|word| !word.is_empty()).map(SignatureScheme::parse);
@@ -60,7 +69,7 @@ fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<Op
             signatures = Some(schemes.ok_or_else(|| params.error("signatures", Invalid::Type("v1")))?);
         }
     }
-    Ok(OpenRequest {
+    let open = OpenRequest {
         face: Face::Google,
         id: Some(id),
         resource: resource.to_owned(),
@@ -76,11 +85,12 @@ fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<Op
         headers: std::collections::BTreeMap::new(),
         retry_schedule: Vec::new(),
         metadata: std::collections::BTreeMap::new(),
-    })
+    };
+    Ok(Asking { open, claims })
 }
 
-/// What Google answers, and the secret where one was asked for. `expiration` is a string: an int64 in JSON.
-fn channel_json(opened: &Opened) -> serde_json::Value {
+/// What Google answers, and the secret or the claim URL where they were asked for. `expiration` is a string: an int64 in JSON.
+fn channel_json(opened: &Opened, claim_url: Option<String>) -> serde_json::Value {
     let channel = &opened.channel;
     let mut answer = json!({
         "kind": "api#channel",
@@ -93,7 +103,10 @@ fn channel_json(opened: &Opened) -> serde_json::Value {
         answer["token"] = token.as_str().into();
     }
     if let Some(secret) = &opened.secret {
-        answer["params"] = json!({ "secret": secret.reveal() });
+        answer["params"]["secret"] = secret.reveal().into();
+    }
+    if let Some(claim_url) = claim_url {
+        answer["params"]["claimUrl"] = claim_url.into();
     }
     answer
 }

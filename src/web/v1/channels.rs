@@ -43,7 +43,7 @@ pub async fn open(request: HttpRequest, payload: Payload, web: Data<Web>) -> Res
     let principal = authenticate(&request, &web)?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let opened = web.app.open_channel(&principal, read_open(Object::parse(&bytes)?, None)?).await?;
-    Ok(json_answer(StatusCode::CREATED, &opened_json(&opened)))
+    Ok(json_answer(StatusCode::CREATED, &opened_json(&web.app, &opened)))
 }
 
 /// Creates the channel, or changes it where the id is taken by one that lives.
@@ -57,7 +57,7 @@ pub async fn put(
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let open = read_open(Object::parse(&bytes)?, Some(id.as_str()))?;
     match web.app.open_channel(&principal, open.clone()).await {
-        Ok(opened) => Ok(json_answer(StatusCode::CREATED, &opened_json(&opened))),
+        Ok(opened) => Ok(json_answer(StatusCode::CREATED, &opened_json(&web.app, &opened))),
         Err(ChannelError::IdTaken(_)) => replace(&web.app, &principal, &id, open).await,
         Err(error) => Err(error.into()),
     }
@@ -300,8 +300,9 @@ fn take_retry(channel: &mut Object<'_>) -> Result<Option<Vec<Duration>>, FieldEr
     Ok(schedule)
 }
 
-fn opened_json(opened: &Opened) -> Value {
+fn opened_json(app: &App, opened: &Opened) -> Value {
     let mut shown = channel_json(&opened.channel);
+    shown["claimUrl"] = app.claim_url(&opened.channel).into();
     if let Some(secret) = &opened.secret {
         shown["secret"] = secret.reveal().into();
     }
@@ -343,7 +344,7 @@ fn schedule_json(steps_ms: &[u64]) -> Value {
     steps_ms.iter().map(|ms| crate::domain::duration::format_duration(Duration::from_millis(*ms))).collect()
 }
 
-fn view_json(view: &ChannelView) -> Value {
+pub(super) fn view_json(view: &ChannelView) -> Value {
     let mut shown = channel_json(&view.channel);
     let cursor = &view.cursor;
     // Before the sync is through, the cursor stands in front of the channel's first number.

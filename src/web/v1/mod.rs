@@ -1,6 +1,7 @@
 //! The native API: camelCase JSON, times in RFC 3339, problems in RFC 9457, lists as `{items, nextPageToken}`.
 
 mod channels;
+mod commands;
 mod events;
 mod jobs;
 mod problem;
@@ -33,6 +34,10 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/channels/{id}"), web::patch().to(channels::patch));
     config.route(&path("/channels/{id}"), web::delete().to(channels::delete));
     config.route(&path("/channels/{id}/attempts"), web::get().to(channels::attempts));
+    config.route(&path("/channels/{id}/pause"), web::post().to(commands::pause));
+    config.route(&path("/channels/{id}/resume"), web::post().to(commands::resume));
+    config.route(&path("/channels/{id}/skip"), web::post().to(commands::skip));
+    config.route(&path("/channels/{id}/claim/rotate"), web::post().to(commands::rotate_claim));
     config.route(&path("/jobs/{name}"), web::post().to(jobs::run));
 }
 
@@ -41,7 +46,7 @@ fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> 
 }
 
 /// A JSON answer, with the newline that a terminal wants.
-fn json_answer(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+pub(super) fn json_answer(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     match serde_json::to_string(body) {
         Ok(text) => HttpResponse::build(status).content_type("application/json").body(text + "\n"),
         Err(_) => Problem::new(500, "internal", "the answer could not be written").error_response(),
@@ -49,11 +54,11 @@ fn json_answer(status: StatusCode, body: &impl Serialize) -> HttpResponse {
 }
 
 /// An opaque place in a list.
-fn page_token(key: i64) -> String {
+pub(super) fn page_token(key: i64) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(format!("p{key}"))
 }
 
-fn read_page_token(token: Option<&str>) -> Result<Option<i64>, FieldError> {
+pub(super) fn read_page_token(token: Option<&str>) -> Result<Option<i64>, FieldError> {
     let Some(token) = token else { return Ok(None) };
     let text = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let key = text.and_then(|text| text.strip_prefix('p').and_then(|key| key.parse().ok()));

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError, body::BoxBo
 use serde_json::json;
 
 use crate::{
-    app::{AccessError, channels::ChannelError, feed::FeedError, publish::PublishError},
+    app::{AccessError, channels::ChannelError, claims::ClaimError, feed::FeedError, publish::PublishError},
     domain::{
         expiry::ExpiryError,
         invalid::{FieldError, Invalid},
@@ -137,7 +137,7 @@ impl From<StoreError> for Problem {
             StoreError::Unavailable(_) | StoreError::Closed | StoreError::Fenced => {
                 (503, "storeUnavailable", "the store is not reachable right now")
             }
-            StoreError::Database(_) | StoreError::Unreadable(_) => {
+            StoreError::Database(_) | StoreError::Unreadable(_) | StoreError::Unwritable(_) => {
                 (500, "internal", "something went wrong on our side")
             }
         };
@@ -204,6 +204,17 @@ impl From<ChannelError> for Problem {
             ChannelError::NotOwner => Self::new(403, "notOwner", error.to_string()),
             ChannelError::Ended => Self::new(409, "channelEnded", error.to_string()),
             ChannelError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ClaimError> for Problem {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::NotFound => Self::not_found("claim"),
+            ClaimError::Field(error) => error.into(),
+            ClaimError::Ended => Self::new(409, "channelEnded", error.to_string()),
+            ClaimError::Store(error) => error.into(),
         }
     }
 }

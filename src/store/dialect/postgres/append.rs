@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use diesel::{
     prelude::*,
-    result::QueryResult,
+    result::{Error as DieselError, QueryResult},
     sql_types::{Array, BigInt, Binary, Nullable, SmallInt, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
@@ -31,7 +31,7 @@ pub(in crate::store) async fn append(
     let wanted: Vec<(&str, &ResourcePath)> = resolution.resources().into_iter().collect();
     let now = publishes.first().map(|publish| publish.now).unwrap_or_default();
     let heads = lock_resources(c, &wanted, now).await?;
-    let placement = resolution.place(&heads);
+    let placement = resolution.place(&heads).ok_or(DieselError::NotFound)?;
     insert_events(c, &placement.events).await?;
     raise_heads(c, &placement).await?;
     answer_keys(c, &placement.answers).await?;
@@ -238,7 +238,7 @@ async fn answer_keys(c: &mut AsyncPgConnection, answers: &[FirstAnswer]) -> Quer
         return Ok(());
     }
     let (projects, scopes, names) = columns(answers.iter().map(|first| &first.key));
-    let texts: Vec<String> = answers.iter().map(answer_text).collect();
+    let texts = answers.iter().map(answer_text).collect::<QueryResult<Vec<String>>>()?;
     let fingerprints: Vec<&[u8]> = answers.iter().map(|first| first.fingerprint.as_slice()).collect();
     let times: Vec<i64> = answers.iter().map(|first| first.now.as_millis()).collect();
     diesel::sql_query(

@@ -24,17 +24,11 @@ pub(in crate::store) async fn checkpoint(
     c: &mut AsyncPgConnection,
     checkpoint: &Checkpoint,
 ) -> QueryResult<Option<Checkpointed>> {
-    #[derive(QueryableByName)]
-    struct Epoch {
-        #[diesel(sql_type = BigInt)]
-        epoch: i64,
-    }
-    let lease: Vec<Epoch> =
-        diesel::sql_query("select epoch from lease where id = 1 and epoch = $1 for share")
-            .bind::<BigInt, _>(checkpoint.epoch)
-            .load(c)
-            .await?;
-    if !lease.iter().any(|lease| lease.epoch == checkpoint.epoch) {
+    let leases = diesel::sql_query("select epoch from lease where id = 1 and epoch = $1 for share")
+        .bind::<BigInt, _>(checkpoint.epoch)
+        .execute(c)
+        .await?;
+    if leases == 0 {
         return Ok(None);
     }
     let moved = update_cursors(c, checkpoint).await?;

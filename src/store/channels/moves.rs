@@ -1,0 +1,217 @@
+//! A channel is paused or resumed, and its cursor is moved on from outside: by an acknowledgement or a skip. Every
+//! one of these raises `moved`, so that no checkpoint made before undoes it.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::change::{announce, freeze, lock, stand_where_fanned_is};
+use crate::{
+    domain::{
+        channel::{ChannelKey, ChannelState, ResourceKey},
+        time::Timestamp,
+    },
+    store::{
+        Store,
+        connection::{Connection, on},
+        error::StoreResult,
+        resources,
+        schema::{channels, cursors},
+    },
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResumeOutcome {
+    Resumed,
+    /// It was active already.
+    Active,
+    /// It has ended, or its time is over.
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdvanceOutcome {
+    /// The cursor stands at this seq now: what was asked for, or further on if it was there already.
+    At(i64),
+    /// The log does not go that far; this is its end for the channel.
+    Beyond(i64),
+}
+
+impl Store {
+    /// Lets nothing more out until the channel is resumed. False when there is nothing to pause.
+    pub async fn pause_channel(&self, key: ChannelKey) -> StoreResult<bool> {
+        self.write(move |connection| Box::pin(async move { pause(connection, key).await })).await
+    }
+
+    /// A channel that has failed for too long is only probed from now on. False when it is not active.
+    pub async fn suspend_channel(&self, key: ChannelKey, probe_at: Timestamp) -> StoreResult<bool> {
+        self.write(move |connection| Box::pin(async move { suspend(connection, key, probe_at).await })).await
+    }
+
+    /// A probe succeeded. What its owner paused or stopped meanwhile stays so: false then.
+    pub async fn end_suspension(&self, key: ChannelKey) -> StoreResult<bool> {
+        self.write(move |connection| Box::pin(async move { end_suspension(connection, key).await })).await
+    }
+
+    /// Lets a paused, suspended or gone channel go on from its cursor.
+    pub async fn resume_channel(&self, key: ChannelKey, now: Timestamp) -> StoreResult<ResumeOutcome> {
+        self.write(move |connection| Box::pin(async move { resume(connection, key, now).await })).await
+    }
+
+    /// Moves the cursor on to `seq`: never back, never past what the log holds for the channel.
+    pub async fn advance_cursor(
+        &self,
+        key: ChannelKey,
+        seq: i64,
+        now: Timestamp,
+    ) -> StoreResult<Option<AdvanceOutcome>> {
+        self.write(move |connection| Box::pin(async move { advance(connection, key, seq, now).await })).await
+    }
+
+    /// Makes every claim URL that was given out so far void. Returns the new rotation count.
+    pub async fn rotate_claim(&self, key: ChannelKey) -> StoreResult<i64> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                Ok(on!(connection, c => {
+                    diesel::update(channels::table.find(key.0))
+                        .set(channels::claim_rotation.eq(channels::claim_rotation + 1))
+                        .returning(channels::claim_rotation)
+                        .get_result(c)
+                        .await
+                })?)
+            })
+        })
+        .await
+    }
+}
+
+async fn pause(connection: &mut Connection, key: ChannelKey) -> StoreResult<bool> {
+    let Some(locked) = lock(connection, key).await? else { return Ok(false) };
+    if !matches!(locked.state, ChannelState::Active | ChannelState::Suspended) {
+        return Ok(false);
+    }
+    set_state(connection, key, ChannelState::Paused).await?;
+    freeze(connection, key, locked.resource).await?;
+    announce(connection, key).await?;
+    Ok(true)
+}
+
+async fn suspend(connection: &mut Connection, key: ChannelKey, probe_at: Timestamp) -> StoreResult<bool> {
+    let Some(locked) = lock(connection, key).await? else { return Ok(false) };
+    if locked.state != ChannelState::Active {
+        return Ok(false);
+    }
+    set_state(connection, key, ChannelState::Suspended).await?;
+    // As when it is paused, but woken by time: it must not be carried along by `fanned`.
+    freeze(connection, key, locked.resource).await?;
+    on!(connection, c => {
+        diesel::update(cursors::table.find(key.0))
+            .set(cursors::due_at_ms.eq(Some(probe_at.as_millis())))
+            .execute(c)
+            .await
+    })?;
+    announce(connection, key).await?;
+    Ok(true)
+}
+
+async fn end_suspension(connection: &mut Connection, key: ChannelKey) -> StoreResult<bool> {
+    let Some(locked) = lock(connection, key).await? else { return Ok(false) };
+    if locked.state != ChannelState::Suspended {
+        return Ok(false);
+    }
+    set_state(connection, key, ChannelState::Active).await?;
+    announce(connection, key).await?;
+    Ok(true)
+}
+
+async fn set_state(connection: &mut Connection, key: ChannelKey, state: ChannelState) -> StoreResult<()> {
+    on!(connection, c => {
+        diesel::update(channels::table.find(key.0))
+            .set((channels::state.eq(state.as_str()), channels::rev.eq(channels::rev + 1)))
+            .execute(c)
+            .await
+    })?;
+    Ok(())
+}
+
+async fn resume(connection: &mut Connection, key: ChannelKey, now: Timestamp) -> StoreResult<ResumeOutcome> {
+    let Some(locked) = lock(connection, key).await? else { return Ok(ResumeOutcome::Ended) };
+    match locked.state {
+        ChannelState::Active => return Ok(ResumeOutcome::Active),
+        ChannelState::Expired | ChannelState::Stopped => return Ok(ResumeOutcome::Ended),
+        _ if locked.expires_at <= now => return Ok(ResumeOutcome::Ended),
+        ChannelState::Paused | ChannelState::Suspended | ChannelState::Gone => {}
+    }
+    on!(connection, c => {
+        diesel::update(channels::table.find(key.0))
+            .set((
+                channels::state.eq(ChannelState::Active.as_str()),
+                channels::end_seq.eq(None::<i64>),
+                channels::ended_at_ms.eq(None::<i64>),
+                channels::rev.eq(channels::rev + 1),
+            ))
+            .execute(c)
+            .await
+    })?;
+    // The receiver gets a fresh start: what it refused before is tried at once, with a window of its own. The
+    // attempts go on counting.
+    on!(connection, c => {
+        diesel::update(cursors::table.find(key.0))
+            .set((
+                cursors::behind.eq(true),
+                cursors::due_at_ms.eq(Some(now.as_millis())),
+                cursors::failing_since_ms.eq(None::<i64>),
+                cursors::moved.eq(cursors::moved + 1),
+            ))
+            .execute(c)
+            .await
+    })?;
+    announce(connection, key).await?;
+    Ok(ResumeOutcome::Resumed)
+}
+
+async fn advance(
+    connection: &mut Connection,
+    key: ChannelKey,
+    seq: i64,
+    now: Timestamp,
+) -> StoreResult<Option<AdvanceOutcome>> {
+    let resource: Option<i64> = on!(connection, c => {
+        channels::table.find(key.0).select(channels::resource).first(c).await.optional()
+    })?;
+    let Some(resource) = resource.map(ResourceKey) else { return Ok(None) };
+    let head = resources::lock(connection, resource).await?;
+    let Some(locked) = lock(connection, key).await? else { return Ok(None) };
+    let last = locked.end_seq.unwrap_or(head.seq);
+    if seq > last {
+        return Ok(Some(AdvanceOutcome::Beyond(last)));
+    }
+    stand_where_fanned_is(connection, key, resource).await?;
+    let stood: i64 = on!(connection, c => cursors::table.find(key.0).select(cursors::seq).first(c).await)?;
+    if seq <= stood {
+        return Ok(Some(AdvanceOutcome::At(stood)));
+    }
+    // Due at once where anything may still leave: the engine makes the channel level again.
+    let sends = matches!(locked.state, ChannelState::Active | ChannelState::Suspended);
+    let due = sends.then(|| now.as_millis());
+    on!(connection, c => {
+        diesel::update(cursors::table.find(key.0))
+            .set((
+                cursors::seq.eq(seq),
+                cursors::behind.eq(true),
+                cursors::due_at_ms.eq(due),
+                cursors::attempts.eq(0),
+                cursors::client_errors.eq(0),
+                cursors::failing_since_ms.eq(None::<i64>),
+                cursors::pinned_seq.eq(None::<i64>),
+                cursors::moved.eq(cursors::moved + 1),
+            ))
+            .execute(c)
+            .await
+    })?;
+    // The engine looks at revisions to tell an old read from a new one.
+    on!(connection, c => {
+        diesel::update(channels::table.find(key.0)).set(channels::rev.eq(channels::rev + 1)).execute(c).await
+    })?;
+    announce(connection, key).await?;
+    Ok(Some(AdvanceOutcome::At(seq)))
+}
