@@ -35,6 +35,9 @@ pub fn or_abort<T>(name: &'static str, work: impl FnOnce() -> T) -> T {
 }
 
 fn abort(name: &'static str) -> ! {
-    tracing::error!(task.name = name, "a task panicked: stopping at once");
+    // Whatever becomes of the words, the process ends.
+    let _ = std::panic::catch_unwind(|| {
+        tracing::error!(task.name = name, "a task panicked: stopping at once");
+    });
     std::process::abort();
 }

@@ -22,7 +22,10 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
     let quiet =
         QUIET.iter().filter(|library| !filter.contains(*library)).map(|library| format!("{library}=warn,"));
     let filter = quiet.collect::<String>() + filter;
-    let builder = fmt().with_writer(stderr).with_env_filter(EnvFilter::try_new(filter)?);
+    // A line that cannot be written is lost. By default the failure is reported to standard error, which is what
+    // just failed, and that report panics: a full disk or a closed pipe would take whoever logs with it.
+    let builder =
+        fmt().with_writer(stderr).log_internal_errors(false).with_env_filter(EnvFilter::try_new(filter)?);
     // On a terminal the default stands, which heeds NO_COLOR.
     let builder = if stderr().is_terminal() { builder } else { builder.with_ansi(false) };
     let installed = match format {

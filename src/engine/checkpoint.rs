@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use super::{lanes::Lanes, machine::Record};
 use crate::{
     domain::{
-        channel::{ChannelKey, ResourceKey},
+        channel::{ChannelKey, ChannelState, ResourceKey},
         cursor::{Cursor, Failing},
         time::Timestamp,
     },
@@ -94,12 +94,16 @@ impl Outbox {
     }
 }
 
-/// Level again once nothing fails and the log is caught up with what the others have had; else behind.
+/// Level again once nothing fails and the log is caught up with what the others have had; else behind. A set-aside
+/// sync leaves the memory of a failure and nothing to retry: time wakes only what is retried, so such a lane must be
+/// found with its resource.
 fn settle(lanes: &mut Lanes, channel: ChannelKey, place: &Record) {
     let Some(resident) = lanes.get(channel) else { return };
     let fanned =
         lanes.resource(resident.target.channel.resource).map_or(i64::MAX, |resource| resource.fanned);
-    let level = resident.lane.is_active() && place.failing == Failing::default() && place.seq >= fanned;
+    // A resource is read with its active channels alone: one that is suspended stays behind until it has resumed.
+    let found = resident.lane.is_active() && resident.target.channel.state == ChannelState::Active;
+    let level = found && place.failing.attempts == 0 && place.seq >= fanned;
     lanes.record(channel, place.seq, level);
 }
 
@@ -109,15 +113,22 @@ fn row(lanes: &mut Lanes, channel: ChannelKey, place: Record, now: Timestamp) ->
     let resource = resident.target.channel.resource;
     let (head, fanned) = lanes.resource(resource).map(|resource| (resource.head, resource.fanned))?;
     let resident = lanes.get_mut(channel)?;
-    if resident.level && !resident.stored_behind && place.seq <= fanned {
+    let fails = place.failing != Failing::default();
+    let told = !resident.stored_behind && !resident.stored_failing && !fails;
+    if resident.level && told && place.seq <= fanned {
         return None;
     }
     resident.stored_behind = !resident.level;
+    resident.stored_failing = fails;
     let mut failing = place.failing;
-    if !resident.lane.is_active() || resident.level {
+    // After a 410 the end is still to be written: until it is, time wakes the lane, or a crash in between would leave
+    // a channel that looks alive and that nothing finds.
+    let suspended = resident.target.channel.state == ChannelState::Suspended;
+    let ended = !suspended && resident.target.channel.state != ChannelState::Active;
+    if ended || resident.level {
         failing.due_at = None;
-    } else if failing.due_at.is_none() && place.seq < head {
-        // A backlog: after a crash, time wakes it at once.
+    } else if failing.due_at.is_none() && (place.seq < head || suspended) {
+        // A backlog, or a resumption that is still to be written: after a crash, time wakes it at once.
         failing.due_at = Some(now);
     }
     Some(Cursor {

@@ -27,6 +27,8 @@ pub struct Resident {
     pub level: bool,
     /// Its row says that it is behind.
     pub stored_behind: bool,
+    /// Its row remembers a failure.
+    pub stored_failing: bool,
     /// The place up to which its outcomes are in a checkpoint.
     pub recorded: i64,
     /// The earliest timer that is set for it.

@@ -30,14 +30,16 @@ pub type StoreResult<T> = Result<T, StoreError>;
 
 impl From<DieselError> for StoreError {
     fn from(error: DieselError) -> Self {
-        if is_lock_timeout(&error) { Self::Unavailable(error.into()) } else { Self::Database(error) }
+        if is_passing(&error) { Self::Unavailable(error.into()) } else { Self::Database(error) }
     }
 }
 
-/// Somebody else kept a row locked for too long (55P03): the statement itself is sound.
-fn is_lock_timeout(error: &DieselError) -> bool {
+/// Somebody else kept a row locked for too long (55P03), or there is no room to write (SQLITE_FULL, 53100): the
+/// statement itself is sound, and the same request works once that has passed.
+fn is_passing(error: &DieselError) -> bool {
+    const SIGNS: [&str; 3] = ["due to lock timeout", "database or disk is full", "No space left on device"];
     matches!(error, DieselError::DatabaseError(DatabaseErrorKind::Unknown, info)
-        if info.message().contains("due to lock timeout"))
+        if SIGNS.iter().any(|sign| info.message().contains(sign)))
 }
 
 /// How to go on after a failed transaction on PostgreSQL.

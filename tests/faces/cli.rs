@@ -372,3 +372,17 @@ fn commands_work_beside_a_shared_store() {
     assert_eq!(place.run(&["token", "mint", "--project", "p", "--subject", "s"]).code, 0);
     server.terminate();
 }
+
+/// A log that cannot be written, because its disk is full or its reader is gone, stops nobody.
+#[test]
+fn a_server_without_a_log_works_and_stops_in_order() {
+    let place =
+        Place::new(&[("LISTEN", "127.0.0.1:0"), ("DATABASE_URL", "sqlite:./here.db"), ("LOG", "debug")]);
+    let mut command = place.command(&["serve"]);
+    command.stderr(std::fs::File::create("/dev/full").unwrap()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap());
+    let mut server = Running { child, lines, said: String::new() };
+    server.until("listening on http://");
+    server.terminate();
+}

@@ -10,6 +10,7 @@ use crate::{
 
 on_both!(
     a_new_address_is_tried_at_once_and_alone,
+    a_new_address_leaves_the_queue_of_the_old_host,
     a_request_under_way_counts_and_is_the_last_to_the_old_address,
     every_new_value_shows_in_the_next_notification,
     a_put_opens_once_and_changes_then,
@@ -40,6 +41,29 @@ async fn a_new_address_is_tried_at_once_and_alone(kind: Kind) {
     app.advance(seconds(86_400)).await;
     assert_eq!(old.received().len(), 3);
     assert_eq!(app.attempts("c").await.len(), 8);
+}
+
+async fn a_new_address_leaves_the_queue_of_the_old_host(kind: Kind) {
+    let app = TestApp::with(kind, &[("HOST_WINDOW", "2")]).await;
+    let (old, new) = (Receiver::start().await, Receiver::start().await);
+    for at in 0..3 {
+        let address = old.url(&format!("/c{at}"));
+        app.open(json!({ "id": format!("c{at}"), "resource": RESOURCE, "address": address })).await;
+    }
+    app.settle().await;
+    old.answer(Answer::Hang);
+    app.publish_many(RESOURCE, "order.changed", 1).await;
+    let told = old.wait_for(3 + 2).await;
+    let waits = (0..3)
+        .find(|at| !told[3..].iter().any(|request| request.path == format!("/c{at}")))
+        .expect("one waits for a slot");
+    let answer = app.patch(&format!("c{waits}"), json!({ "address": new.url("/new") })).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(numbers(&new.wait_for(1).await), [2], "it waits for nobody at its old host");
+    old.release();
+    app.settle().await;
+    assert_eq!(old.received().len(), 3 + 2);
+    assert_eq!(new.received().len(), 1);
 }
 
 async fn a_request_under_way_counts_and_is_the_last_to_the_old_address(kind: Kind) {

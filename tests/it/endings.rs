@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     app::{CALENDAR, PROJECT, SCOPES, TestApp, numbers, seconds},
     base::Kind,
-    support::receiver::{Answer, Receiver},
+    support::receiver::{Answer, Receiver, in_time},
 };
 
 on_both!(
@@ -21,6 +21,7 @@ on_both!(
     ids_stay_taken,
     gone_ends_the_channel_at_once,
     a_refused_sync_is_parked_and_events_flow,
+    a_refused_sync_costs_no_event_after_a_restart,
 );
 
 const RESOURCE: &str = "orders/17";
@@ -299,4 +300,57 @@ async fn a_refused_sync_is_parked_and_events_flow(kind: Kind) {
     assert_eq!(received[3].previous_message(), Some(1), "the receiver can tell that it missed nothing else");
     assert_eq!(app.channel("c").await["state"], "active");
     assert_eq!(app.attempts("c").await.len(), 6);
+}
+
+async fn a_refused_sync_costs_no_event_after_a_restart(kind: Kind) {
+    let mut app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    receiver
+        .answer_with(|request| Answer::status(if request.message_number() == Some(1) { 404 } else { 200 }));
+    opened(&app, &receiver, "c", 86_400).await;
+    for _ in 0..2 {
+        app.settle().await;
+        app.advance_to(app.next_attempt_at("c").await).await;
+    }
+    app.settle().await;
+    assert_eq!(numbers(&receiver.received()), [1, 1, 1]);
+    // Nothing is pending and the receiver has never said 2xx: after a restart nothing but its resource finds it.
+    app.restart().await;
+    assert!(!app.channel("c").await["cursor"]["failingSince"].is_null());
+    app.publish_many(RESOURCE, "order.changed", 2).await;
+    app.settle().await;
+    assert_eq!(numbers(&receiver.received()), [1, 1, 1, 2, 3], "{}", receiver.transcript());
+    app.crash().await;
+    assert!(app.channel("c").await["cursor"]["failingSince"].is_null(), "it has said 2xx since");
+    app.publish_many(RESOURCE, "order.changed", 1).await;
+    app.settle().await;
+    assert_eq!(numbers(&receiver.received()), [1, 1, 1, 2, 3, 4], "{}", receiver.transcript());
+}
+
+/// The answer is in the ledger before the end is written: a crash in between must not leave a channel that looks
+/// alive and that nothing finds.
+#[tokio::test(flavor = "multi_thread")]
+async fn gone_ends_the_channel_although_a_crash_came_first() {
+    let mut app = TestApp::start(Kind::Postgres).await;
+    let receiver = Receiver::start().await;
+    opened(&app, &receiver, "c", 86_400).await;
+    app.base
+        .run(
+            "create function refuse() returns trigger language plpgsql as
+               $$ begin raise exception 'not now'; end $$;
+             create trigger refuse before update on channels for each row
+               when (new.state = 'gone') execute function refuse();",
+        )
+        .await;
+    receiver.answer(Answer::status(410));
+    app.publish_many(RESOURCE, "order.changed", 3).await;
+    in_time("the ledger", async { while app.attempts("c").await.len() < 2 {} }).await;
+    app.base.run("drop trigger refuse on channels").await;
+    app.crash().await;
+    assert_eq!(app.channel("c").await["state"], "active");
+    app.advance_to(app.next_attempt_at("c").await).await;
+    app.settle().await;
+    let channel = app.channel("c").await;
+    assert_eq!((&channel["state"], &channel["cursor"]["lag"]), (&json!("gone"), &json!(3)), "{channel}");
+    assert_eq!(numbers(&receiver.received()), [1, 2, 2], "{}", receiver.transcript());
 }

@@ -7,6 +7,7 @@ use crate::{
     domain::{
         backoff::Schedule,
         channel::{Channel, ChannelKey, ChannelState, ResourceKey},
+        cursor::Failing,
         time::Timestamp,
     },
     engine::{
@@ -33,6 +34,7 @@ impl Driver {
         let resource = loaded.channel.resource;
         let head = self.lanes.touch(resource, loaded.head, loaded.fanned, now).head;
         let level = !loaded.cursor.behind;
+        let stored_failing = loaded.cursor.failing != Failing::default();
         let mut lane = Lane::load(
             loaded.channel.start_seq,
             loaded.channel.end_seq.unwrap_or(head),
@@ -46,6 +48,7 @@ impl Driver {
             recorded: lane.settled(),
             moved: loaded.cursor.moved,
             stored_behind: loaded.cursor.behind,
+            stored_failing,
             level,
             timer: None,
             target: Arc::new(self.target(loaded.channel)),
@@ -86,14 +89,25 @@ impl Driver {
         resident.stored_behind |= loaded.cursor.behind;
         let target = Arc::new(self.target(loaded.channel));
         if let Some(resident) = self.lanes.get_mut(key) {
+            let leaves_queue = resident.lane.is_queued() && resident.target.origin() != target.origin();
             resident.target = target;
+            if leaves_queue {
+                // It waits where it belongs now, not behind those of a host that it has left.
+                self.slots.ask(resident.target.origin(), key);
+            }
         }
         if moved {
             self.step(key, Input::Moved(loaded.cursor.seq), None);
         }
         self.step(key, Input::Changed { terms, readdressed }, None);
         // A row that a checkpoint did not write is written now, so that the lane learns that it is saved.
-        if moved || !active || self.lanes.get(key).is_some_and(|resident| !resident.lane.is_at_rest()) {
+        // So is one that says "wake me" although nothing is to be done any more.
+        let is_told = self.lanes.get(key).is_none_or(|resident| {
+            let lane = &resident.lane;
+            let stale = resident.stored_behind && !lane.is_failing() && !lane.is_pending();
+            lane.is_at_rest() && !stale
+        });
+        if moved || !active || !is_told {
             self.write_place(key);
         }
     }
@@ -133,9 +147,12 @@ impl Driver {
         });
     }
 
+    /// Only once the change is taken: after a 410 a read that began before it would bring the lane back alive.
     pub(super) fn let_go_if_ended(&mut self, key: ChannelKey) {
         let ended = self.lanes.get(key).is_some_and(|resident| {
+            let state = resident.target.channel.state;
             !resident.lane.is_active()
+                && !matches!(state, ChannelState::Active | ChannelState::Suspended)
                 && resident.lane.is_at_rest()
                 && !resident.level
                 && resident.recorded == resident.lane.settled()

@@ -64,8 +64,7 @@ impl Driver {
             return false;
         }
         if resident.target.origin() != origin {
-            // The address changed while it waited: it queues where it belongs now.
-            self.slots.ask(resident.target.origin(), key);
+            // The address changed while it waited: it has queued anew where it belongs.
             return false;
         }
         if !self.guard.may_start(self.context.clock.monotonic()) {
