@@ -11,6 +11,7 @@ use crate::domain::channel::ResourceKey;
 pub fn routes(config: &mut ServiceConfig) {
     config.route("/", web::get().to(welcome));
     config.route("/healthz", web::get().to(healthz));
+    config.route("/healthz", web::head().to(healthz));
     config.route("/readyz", web::get().to(readyz));
 }
 

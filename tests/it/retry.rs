@@ -8,7 +8,7 @@ use watchpost::domain::time::Timestamp;
 use crate::{
     app::{TestApp, numbers, seconds},
     base::Kind,
-    support::receiver::{Answer, Receiver},
+    support::receiver::{Answer, Receiver, in_time},
 };
 
 on_both!(
@@ -396,4 +396,38 @@ async fn a_suspended_channel_is_resumed_paused_or_moved_by_its_owner(kind: Kind)
     app.post("/v1/channels/c/resume", json!(null)).await;
     app.settle().await;
     assert_eq!(app.channel("c").await["cursor"]["lag"], 0);
+}
+
+/// On PostgreSQL alone: there the test can keep the end of the suspension from being written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_a_probe_and_the_resumption_costs_no_event() {
+    let mut app = TestApp::start(Kind::Postgres).await;
+    let receiver = Receiver::start().await;
+    suspended(&app, &receiver).await;
+    let probe_at = app.next_attempt_at("c").await;
+    app.advance_to(probe_at.minus(seconds(1))).await;
+    app.base
+        .run(
+            "create function refuse() returns trigger language plpgsql as
+               $$ begin raise exception 'not now'; end $$;
+             create trigger refuse before update on channels for each row
+               when (new.state = 'active') execute function refuse();",
+        )
+        .await;
+    receiver.answer(Answer::ok());
+    let before = receiver.received().len();
+    // Not to its settling: the end of the suspension is tried again and again.
+    app.clock.advance(seconds(1));
+    receiver.wait_for(before + 20).await;
+    in_time("the ledger", async { while app.channel("c").await["cursor"]["lag"] != 0 {} }).await;
+    app.base.run("drop trigger refuse on channels").await;
+    app.crash().await;
+    assert_eq!(app.channel("c").await["state"], "suspended");
+    app.publish_many("orders/17", "order.changed", 3).await;
+    app.advance(seconds(60)).await;
+    app.sweep().await;
+    app.settle().await;
+    let channel = app.channel("c").await;
+    assert_eq!((&channel["state"], &channel["cursor"]["lag"]), (&json!("active"), &json!(0)), "{channel}");
+    assert!(numbers(&receiver.received()).ends_with(&[22, 23, 24]), "{}", receiver.transcript());
 }

@@ -150,7 +150,8 @@ impl Ledger {
                 place.settled = request.through;
                 return;
             }
-            Verdict::Gone => self.gone = true,
+            // A receiver that was left cannot end the channel.
+            Verdict::Gone => self.gone |= !self.readdressed,
             Verdict::Failed | Verdict::Overloaded | Verdict::Forbidden => {}
         }
         place.attempts += 1;

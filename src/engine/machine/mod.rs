@@ -230,10 +230,15 @@ impl Lane {
         self.phase = Phase::Resting;
         let attempt = send.attempt;
         let mut parked = false;
+        // A receiver that the channel has left cannot end it any more.
+        let verdict = match outcome.verdict {
+            Verdict::Gone if readdressed => Verdict::Failed,
+            verdict => verdict,
+        };
         let was_probing = self.terms.probing;
         // The cursor may have been moved past it meanwhile: then it is no longer the head, and only told.
         let is_head = send.first > self.settled;
-        match outcome.verdict {
+        match verdict {
             Verdict::Ours => {
                 self.hold_until = Some(now.plus(OURS_WAIT));
                 return;
@@ -267,7 +272,7 @@ impl Lane {
             (true, false, _) => actions.push(Action::Resume),
             _ => {}
         }
-        if outcome.verdict == Verdict::Gone {
+        if verdict == Verdict::Gone {
             self.terms.active = false;
             actions.push(Action::EndGone);
         }

@@ -199,6 +199,16 @@ fn a_failing_head_that_is_acknowledged_holds_nobody_up() {
 }
 
 #[test]
+fn a_receiver_that_was_left_cannot_end_the_channel() {
+    let mut lane = opened();
+    lane.step(Input::Time, NOW);
+    send(&mut lane, NOW);
+    lane.step(Input::Changed { terms: terms(), readdressed: true }, NOW);
+    let actions = lane.step(outcome(10, Verdict::Gone), NOW);
+    assert!(matches!(actions.as_slice(), [Action::Record(_), Action::AskSlot]), "{actions:?}");
+}
+
+#[test]
 fn our_own_failure_is_not_charged() {
     let mut lane = opened();
     lane.step(Input::Time, NOW);
