@@ -163,7 +163,7 @@ impl Engine {
     }
 }
 
-/// Sessions of delivering, one per lease that this node gets.
+/// Terms of delivering, one per lease that this node gets.
 async fn run(
     context: Arc<Context>,
     bells: Bells,

@@ -41,7 +41,7 @@ pub(super) enum Read {
 }
 
 impl Read {
-    /// What a session begins with.
+    /// What a term begins with.
     pub(super) const fn at_start() -> Self {
         Self::Sweep { foreign: true, ahead: FAR }
     }
@@ -122,7 +122,7 @@ impl Driver {
 }
 
 // `None` from any of these: the store is closed. That is not the same as "nothing there", which would let a resource
-// count as loaded without its lanes. An inbox that is closed itself belongs to a session that has ended.
+// count as loaded without its lanes. An inbox that is closed itself belongs to a term that has ended.
 
 /// These channels as they are now.
 pub(super) async fn read_lanes(context: &Context, keys: Vec<ChannelKey>) -> Option<Vec<LoadedLane>> {
@@ -157,11 +157,11 @@ async fn read_work(
     foreign: bool,
     ahead: Duration,
 ) -> Option<()> {
-    // A session that has ended must not take words that are meant for the next one.
+    // A term that has ended must not take words that are meant for the next one.
     if foreign && !inbox.is_closed() {
         let taken = context.store.take_changed_channels().await;
         if matches!(taken, Err(StoreError::CommitUnknown)) {
-            // The words may be gone and unread: only a session that reads everything anew knows all changes.
+            // The words may be gone and unread: only a term that reads everything anew knows all changes.
             guard.give_up();
         }
         // Words that could not be taken lie there for the next look.
