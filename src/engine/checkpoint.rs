@@ -111,7 +111,7 @@ fn settle(lanes: &mut Lanes, channel: ChannelKey, place: &Record) {
 fn row(lanes: &mut Lanes, channel: ChannelKey, place: Record, now: Timestamp) -> Option<Cursor> {
     let resident = lanes.get(channel)?;
     let resource = resident.target.channel.resource;
-    let (head, fanned) = lanes.resource(resource).map(|resource| (resource.head, resource.fanned))?;
+    let fanned = lanes.resource(resource)?.fanned;
     let resident = lanes.get_mut(channel)?;
     let fails = place.failing != Failing::default();
     let told = !resident.stored_behind && !resident.stored_failing && !fails;
@@ -123,12 +123,12 @@ fn row(lanes: &mut Lanes, channel: ChannelKey, place: Record, now: Timestamp) ->
     let mut failing = place.failing;
     // After a 410 the end is still to be written: until it is, time wakes the lane, or a crash in between would leave
     // a channel that looks alive and that nothing finds.
-    let suspended = resident.target.channel.state == ChannelState::Suspended;
-    let ended = !suspended && resident.target.channel.state != ChannelState::Active;
+    let ended = !matches!(resident.target.channel.state, ChannelState::Active | ChannelState::Suspended);
     if ended || resident.level {
         failing.due_at = None;
-    } else if failing.due_at.is_none() && (place.seq < head || suspended) {
-        // A backlog, or a resumption that is still to be written: after a crash, time wakes it at once.
+    } else if failing.due_at.is_none() {
+        // A backlog, or an end or a resumption that is still to be written: after a crash, time wakes it at once, or
+        // nothing would find it.
         failing.due_at = Some(now);
     }
     Some(Cursor {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     app::{CALENDAR, TestApp, numbers, seconds},
     base::Kind,
-    support::receiver::{Answer, Receiver},
+    support::receiver::{Answer, Receiver, in_time},
 };
 
 on_both!(
@@ -316,4 +316,37 @@ async fn moves_survive_a_restart(kind: Kind) {
     app.settle().await;
     let delivered = numbers(&receiver.received());
     assert!(delivered.ends_with(&[4, 5]) && !delivered.contains(&3), "{delivered:?}");
+}
+
+/// On PostgreSQL alone: there the test can keep the end of the channel from being written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_the_410_of_what_was_acknowledged_and_the_end_costs_no_event() {
+    let mut app = TestApp::start(Kind::Postgres).await;
+    let receiver = Receiver::start().await;
+    let claim = opened(&app, &receiver, "c").await;
+    app.base
+        .run(
+            "create function refuse() returns trigger language plpgsql as
+               $$ begin raise exception 'not now'; end $$;
+             create trigger refuse before update on channels for each row
+               when (new.state = 'gone') execute function refuse();",
+        )
+        .await;
+    receiver.answer(Answer::Hang);
+    app.publish_many(RESOURCE, "order.changed", 1).await;
+    receiver.wait_for(2).await;
+    assert_eq!(acknowledge(&app, &claim, 2).await.0, 200);
+    // As if the word that the acknowledgement left had been taken: it would bring the channel back after the crash.
+    app.base.run("delete from changed_channels").await;
+    receiver.answer(Answer::ok());
+    receiver.release_with(&Answer::status(410));
+    in_time("the ledger", async { while app.attempts("c").await.len() < 2 {} }).await;
+    app.base.run("drop trigger refuse on channels").await;
+    app.crash().await;
+    app.settle().await;
+    app.publish_many(RESOURCE, "order.changed", 2).await;
+    app.sweep().await;
+    let channel = app.channel("c").await;
+    assert_eq!((&channel["state"], &channel["cursor"]["lag"]), (&json!("active"), &json!(0)), "{channel}");
+    assert_eq!(numbers(&receiver.received()), [1, 2, 3, 4]);
 }
