@@ -14,6 +14,7 @@ use crate::{
 on_both!(
     four_days_down_end_in_a_suspension_that_a_probe_ends,
     a_suspended_channel_is_resumed_paused_or_moved_by_its_owner,
+    a_new_address_is_tried_at_once_although_the_channel_is_not_in_memory,
     the_schedule_is_kept_to_the_millisecond,
     a_backlog_costs_one_request_per_step_and_arrives_in_order,
     retry_after_is_a_floor_within_bounds,
@@ -396,6 +397,18 @@ async fn a_suspended_channel_is_resumed_paused_or_moved_by_its_owner(kind: Kind)
     app.post("/v1/channels/c/resume", json!(null)).await;
     app.settle().await;
     assert_eq!(app.channel("c").await["cursor"]["lag"], 0);
+}
+
+async fn a_new_address_is_tried_at_once_although_the_channel_is_not_in_memory(kind: Kind) {
+    let mut app = TestApp::start(kind).await;
+    let (receiver, other) = (Receiver::start().await, Receiver::start().await);
+    suspended(&app, &receiver).await;
+    app.restart().await;
+    app.settle().await;
+    assert_eq!(app.patch("c", json!({ "address": other.url("/") })).await.status, 200);
+    app.settle().await;
+    assert_eq!(numbers(&other.received()), (2..=21).collect::<Vec<_>>());
+    assert_eq!(app.channel("c").await["state"], "active");
 }
 
 /// On PostgreSQL alone: there the test can keep the end of the suspension from being written.

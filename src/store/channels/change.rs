@@ -143,6 +143,18 @@ async fn apply(
         state: revived.then_some(ChannelState::Active.as_str()),
         ended_at_ms: revived.then_some(None),
     };
+    if let Some(address) = &change.address {
+        // A new receiver need not wait for what the old one has earned, whether or not the channel is in memory.
+        let readdressed =
+            channels::table.find(key.0).filter(channels::address.ne(address)).select(channels::id);
+        on!(connection, c => {
+            diesel::update(cursors::table.filter(cursors::channel.eq_any(readdressed)))
+                .filter(cursors::due_at_ms.gt(now.as_millis()))
+                .set(cursors::due_at_ms.eq(Some(now.as_millis())))
+                .execute(c)
+                .await
+        })?;
+    }
     on!(connection, c => {
         diesel::update(channels::table.find(key.0))
             .set((channels::rev.eq(channels::rev + 1), columns))
