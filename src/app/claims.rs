@@ -86,12 +86,10 @@ impl App {
     /// Proof of life from the receiver: a channel that was paused by nobody but us goes on.
     pub async fn resume_claim(&self, capability: &str) -> Result<(), ClaimError> {
         let channel = self.claimed(capability).await?.channel;
-        // What its owner paused, its owner resumes.
-        if channel.state == crate::domain::channel::ChannelState::Paused {
-            return Ok(());
-        }
-        match self.store.resume_channel(channel.key, self.now()).await? {
+        match self.store.resume_channel(channel.key, false, self.now()).await? {
             ResumeOutcome::Ended => Err(ClaimError::Ended),
+            // What its owner paused, its owner resumes.
+            ResumeOutcome::Paused => Ok(()),
             ResumeOutcome::Resumed | ResumeOutcome::Active => {
                 self.bells.changed(vec![channel.key]).await;
                 Ok(())

@@ -27,7 +27,7 @@ impl App {
     ) -> Result<ChannelView, ChannelError> {
         let channel = self.channel(principal, id_or_uid).await?.channel;
         principal.require_resource(&channel.resource_path)?;
-        if self.store.resume_channel(channel.key, self.now()).await? == ResumeOutcome::Ended {
+        if self.store.resume_channel(channel.key, true, self.now()).await? == ResumeOutcome::Ended {
             return Err(ChannelError::Ended);
         }
         self.bells.changed(vec![channel.key]).await;

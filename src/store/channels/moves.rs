@@ -24,6 +24,8 @@ pub enum ResumeOutcome {
     Resumed,
     /// It was active already.
     Active,
+    /// Its owner paused it, and somebody else asked.
+    Paused,
     /// It has ended, or its time is over.
     Ended,
 }
@@ -52,9 +54,14 @@ impl Store {
         self.write(move |connection| Box::pin(async move { end_suspension(connection, key).await })).await
     }
 
-    /// Lets a paused, suspended or gone channel go on from its cursor.
-    pub async fn resume_channel(&self, key: ChannelKey, now: Timestamp) -> StoreResult<ResumeOutcome> {
-        self.write(move |connection| Box::pin(async move { resume(connection, key, now).await })).await
+    /// Lets a suspended or gone channel go on from its cursor; one that is paused only for its `owner`.
+    pub async fn resume_channel(
+        &self,
+        key: ChannelKey,
+        owner: bool,
+        now: Timestamp,
+    ) -> StoreResult<ResumeOutcome> {
+        self.write(move |connection| Box::pin(async move { resume(connection, key, owner, now).await })).await
     }
 
     /// Moves the cursor on to `seq`: never back, never past what the log holds for the channel.
@@ -133,10 +140,16 @@ async fn set_state(connection: &mut Connection, key: ChannelKey, state: ChannelS
     Ok(())
 }
 
-async fn resume(connection: &mut Connection, key: ChannelKey, now: Timestamp) -> StoreResult<ResumeOutcome> {
+async fn resume(
+    connection: &mut Connection,
+    key: ChannelKey,
+    owner: bool,
+    now: Timestamp,
+) -> StoreResult<ResumeOutcome> {
     let Some(locked) = lock(connection, key).await? else { return Ok(ResumeOutcome::Ended) };
     match locked.state {
         ChannelState::Active => return Ok(ResumeOutcome::Active),
+        ChannelState::Paused if !owner => return Ok(ResumeOutcome::Paused),
         ChannelState::Expired | ChannelState::Stopped => return Ok(ResumeOutcome::Ended),
         _ if locked.expires_at <= now => return Ok(ResumeOutcome::Ended),
         ChannelState::Paused | ChannelState::Suspended | ChannelState::Gone => {}
