@@ -194,8 +194,9 @@ impl Lane {
             }
             Input::Outcome(outcome) => self.conclude(outcome, now, &mut actions),
             Input::Changed { terms, readdressed } => {
-                if self.terms.probing && terms.active && !terms.probing {
-                    // Resumed by somebody: a fresh start, with a window of its own.
+                let sent_freely = self.terms.active && !self.terms.probing;
+                if !sent_freely && terms.active && !terms.probing {
+                    // Resumed by somebody, from a suspension or a pause: a fresh start, with a window of its own.
                     self.failing.since = None;
                     self.try_at_once(now);
                 }

@@ -340,3 +340,15 @@ fn who_is_resumed_gets_a_window_of_its_own() {
         "not suspended at once"
     );
 }
+
+#[test]
+fn who_is_resumed_from_a_pause_is_tried_at_once_with_a_window_of_its_own() {
+    let mut lane = opened();
+    lane.step(Input::Time, NOW);
+    send(&mut lane, NOW);
+    lane.step(outcome(10, Verdict::Failed), NOW);
+    lane.step(Input::Changed { terms: Terms { active: false, ..terms() }, readdressed: false }, NOW);
+    let actions = lane.step(Input::Changed { terms: terms(), readdressed: false }, NOW);
+    assert_eq!(actions, [Action::AskSlot]);
+    assert_eq!(lane.place().failing.since, None);
+}
