@@ -96,6 +96,11 @@ impl Ledger {
                 for place in self.unsaved.iter_mut().chain([&mut self.live, &mut self.durable]) {
                     place.retry_at_ms = place.retry_at_ms.map(|at| at.min(latest));
                 }
+                let was_held = self.terms.as_ref().is_some_and(|terms| !terms.active);
+                if was_held && terms.active && !self.gone {
+                    // A resumption is a fresh start.
+                    (self.live.retry_at_ms, self.live.since) = (None, None);
+                }
                 if *readdressed {
                     self.live.retry_at_ms = None;
                     self.readdressed = true;

@@ -96,6 +96,8 @@ impl Driver {
                 self.slots.ask(resident.target.origin(), key);
             }
         }
+        // A channel that was ended knew the log only up to its end.
+        self.step(key, Input::Head(loaded.head), None);
         if moved {
             self.step(key, Input::Moved(loaded.cursor.seq), None);
         }

@@ -57,6 +57,8 @@ pub struct Lane {
     failing: Failing,
     last_success_at: Option<Timestamp>,
     terms: Terms,
+    /// A 410 came, and the channel's end has not been told back yet.
+    gone: bool,
     phase: Phase,
     /// A wait that is nobody's failure: a first attempt's delay, or trouble of our own.
     hold_until: Option<Timestamp>,
@@ -94,6 +96,7 @@ impl Lane {
             failing,
             last_success_at,
             terms,
+            gone: false,
             phase: Phase::Resting,
             hold_until: None,
             outcomes: 0,
@@ -195,7 +198,9 @@ impl Lane {
             Input::Outcome(outcome) => self.conclude(outcome, now, &mut actions),
             Input::Changed { terms, readdressed } => {
                 let sent_freely = self.terms.active && !self.terms.probing;
-                if !sent_freely && terms.active && !terms.probing {
+                // After a 410 it is no resumption but a change that did not know of it yet.
+                let was_gone = std::mem::take(&mut self.gone);
+                if !sent_freely && !was_gone && terms.active && !terms.probing {
                     // Resumed by somebody, from a suspension or a pause: a fresh start, with a window of its own.
                     self.failing.since = None;
                     self.try_at_once(now);
@@ -275,6 +280,7 @@ impl Lane {
         }
         if verdict == Verdict::Gone {
             self.terms.active = false;
+            self.gone = true;
             actions.push(Action::EndGone);
         }
     }
