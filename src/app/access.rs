@@ -11,6 +11,8 @@ use crate::{
 
 /// Project and subject of every caller while authentication is off.
 pub const DEFAULT_NAME: &str = "default";
+/// Query parameters in which Google's clients may send their credential, in the order in which they count.
+pub const QUERY_CREDENTIALS: [&str; 3] = ["access_token", "oauth_token", "key"];
 /// Longest name of a project or subject.
 pub const NAME_BYTES_MAX: usize = 256;
 

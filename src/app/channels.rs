@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{AccessError, App, Principal, Scope};
+use super::{AccessError, App, Principal, Scope, access::QUERY_CREDENTIALS};
 use crate::{
     domain::{
         channel::{
@@ -208,9 +208,14 @@ impl App {
         if !self.store.change_channel(current.key, change, self.now()).await? {
             return Err(ChannelError::Ended);
         }
-        self.bells.changed(vec![current.key]).await;
+        self.tell_change(current.key).await
+    }
+
+    /// Tells the engine that a channel was changed, and reads what it has become.
+    pub(super) async fn tell_change(&self, key: ChannelKey) -> Result<ChannelView, ChannelError> {
+        self.bells.changed(vec![key]).await;
         // By its key: somebody may have chosen this channel's uid as another one's id.
-        self.store.channel_by_key(current.key).await?.ok_or(ChannelError::NotFound)
+        self.store.channel_by_key(key).await?.ok_or(ChannelError::NotFound)
     }
 
     /// Stops a channel that the caller may see. Stopping twice is fine.
@@ -335,5 +340,5 @@ fn ascii_uri(part: &str) -> String {
 
 fn is_credential(pair: &str) -> bool {
     let name = pair.split('=').next().unwrap_or_default();
-    ["access_token", "oauth_token", "key"].iter().any(|secret| name.eq_ignore_ascii_case(secret))
+    QUERY_CREDENTIALS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
 }

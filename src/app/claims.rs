@@ -15,7 +15,7 @@ use crate::{
         invalid::{FieldError, Invalid},
     },
     signing::ClaimKey,
-    store::{AdvanceOutcome, ChannelView, ResumeOutcome, StoreError},
+    store::{AdvanceOutcome, ChannelView, ResumeOutcome, ResumedBy, StoreError},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +86,7 @@ impl App {
     /// Proof of life from the receiver: a channel that was paused by nobody but us goes on.
     pub async fn resume_claim(&self, capability: &str) -> Result<(), ClaimError> {
         let channel = self.claimed(capability).await?.channel;
-        match self.store.resume_channel(channel.key, false, self.now()).await? {
+        match self.store.resume_channel(channel.key, ResumedBy::Receiver, self.now()).await? {
             ResumeOutcome::Ended => Err(ClaimError::Ended),
             // What its owner paused, its owner resumes.
             ResumeOutcome::Paused => Ok(()),

@@ -1,7 +1,7 @@
 //! A channel's owner holds it, lets it go on, or skips what the receiver need not have.
 
 use super::{App, Principal, channels::ChannelError, claims::ClaimError};
-use crate::store::{ChannelView, ResumeOutcome};
+use crate::store::{ChannelView, ResumeOutcome, ResumedBy};
 
 impl App {
     /// Lets nothing more out: once this returns, no request leaves.
@@ -15,8 +15,7 @@ impl App {
         if !self.store.pause_channel(channel.key).await? && !channel.state.is_living() {
             return Err(ChannelError::Ended);
         }
-        self.bells.changed(vec![channel.key]).await;
-        self.store.channel_by_key(channel.key).await?.ok_or(ChannelError::NotFound)
+        self.tell_change(channel.key).await
     }
 
     /// Goes on from where the cursor stands: after a pause, a suspension, or a 410.
@@ -27,11 +26,11 @@ impl App {
     ) -> Result<ChannelView, ChannelError> {
         let channel = self.channel(principal, id_or_uid).await?.channel;
         principal.require_resource(&channel.resource_path)?;
-        if self.store.resume_channel(channel.key, true, self.now()).await? == ResumeOutcome::Ended {
+        if self.store.resume_channel(channel.key, ResumedBy::Owner, self.now()).await? == ResumeOutcome::Ended
+        {
             return Err(ChannelError::Ended);
         }
-        self.bells.changed(vec![channel.key]).await;
-        self.store.channel_by_key(channel.key).await?.ok_or(ChannelError::NotFound)
+        self.tell_change(channel.key).await
     }
 
     /// Moves the cursor past message number `through_number`: what it passes is not sent any more.

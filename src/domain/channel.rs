@@ -65,6 +65,11 @@ impl ChannelState {
     pub fn is_living(self) -> bool {
         Self::LIVING.contains(&self)
     }
+
+    /// Whether notifications may leave: all of them, or probes alone.
+    pub fn sends(self) -> bool {
+        matches!(self, Self::Active | Self::Suspended)
+    }
 }
 
 words! {

@@ -123,7 +123,7 @@ fn row(lanes: &mut Lanes, channel: ChannelKey, place: Record, now: Timestamp) ->
     let mut failing = place.failing;
     // After a 410 the end is still to be written: until it is, time wakes the lane, or a crash in between would leave
     // a channel that looks alive and that nothing finds.
-    let ended = !matches!(resident.target.channel.state, ChannelState::Active | ChannelState::Suspended);
+    let ended = !resident.target.channel.state.sends();
     if ended || resident.level {
         failing.due_at = None;
     } else if failing.due_at.is_none() {

@@ -36,7 +36,7 @@ pub use self::{
     attempts::RecordedAttempt,
     channels::{
         AdvanceOutcome, ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner,
-        ResumeOutcome,
+        ResumeOutcome, ResumedBy,
     },
     checkpoint::{Attempt, Checkpoint, Checkpointed, OUTCOMES_MAX, Parked},
     error::{StoreError, StoreResult},

@@ -123,7 +123,7 @@ impl Driver {
         let own =
             channel.options.retry_schedule_ms.iter().map(|millis| Duration::from_millis(*millis)).collect();
         Terms {
-            active: matches!(channel.state, ChannelState::Active | ChannelState::Suspended),
+            active: channel.state.sends(),
             probing: channel.state == ChannelState::Suspended,
             window: self.context.settings.retry_window,
             expires_at: channel.expires_at,
@@ -152,9 +152,8 @@ impl Driver {
     /// Only once the change is taken: after a 410 a read that began before it would bring the lane back alive.
     pub(super) fn let_go_if_ended(&mut self, key: ChannelKey) {
         let ended = self.lanes.get(key).is_some_and(|resident| {
-            let state = resident.target.channel.state;
             !resident.lane.is_active()
-                && !matches!(state, ChannelState::Active | ChannelState::Suspended)
+                && !resident.target.channel.state.sends()
                 && resident.lane.is_at_rest()
                 && !resident.level
                 && resident.recorded == resident.lane.settled()

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{Batch, Checkpointed, Driver, Input, Message, Read, StoreError, reading::STORE_RETRY};
-use crate::{domain::channel::ChannelKey, engine::Context};
+use crate::{domain::channel::ChannelKey, engine::Context, store::Checkpoint};
 
 impl Driver {
     pub(super) fn start_checkpoint(&mut self) {
@@ -11,14 +11,14 @@ impl Driver {
             return;
         }
         let now = self.context.clock.now();
-        let Some(batch) = self.outbox.take(&mut self.lanes, self.guard.lease.epoch, now) else { return };
+        let Some(mut batch) = self.outbox.take(&mut self.lanes, self.guard.lease.epoch, now) else { return };
         self.writing = true;
         let (context, inbox) = (Arc::clone(&self.context), self.inbox.clone());
         self.tasks.spawn("checkpoint", async move {
             let written = if batch.checkpoint.is_empty() {
                 Ok(Checkpointed::default())
             } else {
-                write(&context, &batch).await
+                write(&context, &mut batch.checkpoint).await
             };
             let _ = inbox.send(Message::Checkpointed(batch, written));
         });
@@ -54,8 +54,7 @@ impl Driver {
 }
 
 /// Writes a checkpoint, again and again until it is durable, the lease is lost or the store is closed.
-async fn write(context: &Context, batch: &Batch) -> Result<Checkpointed, StoreError> {
-    let mut checkpoint = batch.checkpoint.clone();
+async fn write(context: &Context, checkpoint: &mut Checkpoint) -> Result<Checkpointed, StoreError> {
     loop {
         match context.store.checkpoint(checkpoint.clone()).await {
             Err(error) if !matches!(error, StoreError::Fenced | StoreError::Closed) => {

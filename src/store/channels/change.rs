@@ -13,7 +13,7 @@ use crate::{
         Store,
         connection::{Connection, on},
         error::{StoreError, StoreResult},
-        resources,
+        resources::{self, Head},
         schema::{self, channels, cursors, work},
     },
 };
@@ -58,7 +58,8 @@ impl Store {
 }
 
 /// Locks the channel's row (against changes, not against references: a checkpoint's attempts refer to it while
-/// this command may wait for the checkpoint's cursors) and reads what decides about a change: its resource, state, end and expiration.
+/// this command may wait for the checkpoint's cursors) and reads what decides about a change: its resource, state,
+/// end and expiration.
 pub(super) async fn lock(connection: &mut Connection, key: ChannelKey) -> StoreResult<Option<Locked>> {
     let row = channels::table.find(key.0).select((
         channels::resource,
@@ -78,6 +79,20 @@ pub(super) async fn lock(connection: &mut Connection, key: ChannelKey) -> StoreR
         end_seq,
         expires_at: Timestamp::from_millis(expires_at),
     }))
+}
+
+/// Locks the channel's resource, so that its head stays, and then the channel: whatever needs both takes them in this
+/// order.
+pub(super) async fn lock_with_resource(
+    connection: &mut Connection,
+    key: ChannelKey,
+) -> StoreResult<Option<(Head, Locked)>> {
+    let resource: Option<i64> = on!(connection, c => {
+        channels::table.find(key.0).select(channels::resource).first(c).await.optional()
+    })?;
+    let Some(resource) = resource else { return Ok(None) };
+    let head = resources::lock(connection, ResourceKey(resource)).await?;
+    Ok(lock(connection, key).await?.map(|locked| (head, locked)))
 }
 
 pub(super) struct Locked {
@@ -179,12 +194,7 @@ async fn end(
     state: ChannelState,
     now: Timestamp,
 ) -> StoreResult<bool> {
-    let resource: Option<i64> = on!(connection, c => {
-        channels::table.find(key.0).select(channels::resource).first(c).await.optional()
-    })?;
-    let Some(resource) = resource else { return Ok(false) };
-    let head = resources::lock(connection, ResourceKey(resource)).await?;
-    let Some(locked) = lock(connection, key).await? else { return Ok(false) };
+    let Some((head, locked)) = lock_with_resource(connection, key).await? else { return Ok(false) };
     if !locked.is_changeable(true, now) {
         return Ok(false);
     }

@@ -60,17 +60,12 @@ impl Store {
 }
 
 async fn expire(connection: &mut Connection, now: Timestamp) -> StoreResult<Vec<ChannelKey>> {
-    let due: Vec<(i64, i64)> = on!(connection, c => {
-        expiring_query!(now.as_millis(), EXPIRY_BATCH)
-            .select((channels::id, channels::resource))
-            .load(c)
-            .await
+    let mut due: Vec<i64> = on!(connection, c => {
+        expiring_query!(now.as_millis(), EXPIRY_BATCH).select(channels::id).load(c).await
     })?;
-    let mut due: Vec<_> =
-        due.into_iter().map(|(channel, resource)| (ChannelKey(channel), ResourceKey(resource))).collect();
     due.sort_unstable();
     let mut expired = Vec::with_capacity(due.len());
-    for (key, resource) in due {
+    for key in due.into_iter().map(ChannelKey) {
         // Locked and looked at again: another node may have renewed it a moment ago.
         let Some(locked) = lock(connection, key).await? else { continue };
         if !locked.lives() || locked.expires_at > now {
@@ -86,7 +81,7 @@ async fn expire(connection: &mut Connection, now: Timestamp) -> StoreResult<Vec<
                 .execute(c)
                 .await
         })?;
-        freeze(connection, key, resource).await?;
+        freeze(connection, key, locked.resource).await?;
         announce(connection, key).await?;
         expired.push(key);
     }

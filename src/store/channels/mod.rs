@@ -13,7 +13,7 @@ use diesel_async::RunQueryDsl;
 pub(super) use self::expiry::{expiring_query, grace_query};
 pub use self::{
     change::ChannelChange,
-    moves::{AdvanceOutcome, ResumeOutcome},
+    moves::{AdvanceOutcome, ResumeOutcome, ResumedBy},
     open::{NewChannel, OpenOutcome},
 };
 use super::{

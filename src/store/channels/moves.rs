@@ -4,20 +4,27 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::change::{announce, freeze, lock, stand_where_fanned_is};
+use super::change::{announce, freeze, lock, lock_with_resource, stand_where_fanned_is};
 use crate::{
     domain::{
-        channel::{ChannelKey, ChannelState, ResourceKey},
+        channel::{ChannelKey, ChannelState},
         time::Timestamp,
     },
     store::{
         Store,
         connection::{Connection, on},
         error::StoreResult,
-        resources,
         schema::{channels, cursors},
     },
 };
+
+/// Who lets a channel go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResumedBy {
+    Owner,
+    /// Whoever holds its claim URL.
+    Receiver,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResumeOutcome {
@@ -54,14 +61,14 @@ impl Store {
         self.write(move |connection| Box::pin(async move { end_suspension(connection, key).await })).await
     }
 
-    /// Lets a suspended or gone channel go on from its cursor; one that is paused only for its `owner`.
+    /// Lets a suspended or gone channel go on from its cursor; one that is paused only for its owner.
     pub async fn resume_channel(
         &self,
         key: ChannelKey,
-        owner: bool,
+        by: ResumedBy,
         now: Timestamp,
     ) -> StoreResult<ResumeOutcome> {
-        self.write(move |connection| Box::pin(async move { resume(connection, key, owner, now).await })).await
+        self.write(move |connection| Box::pin(async move { resume(connection, key, by, now).await })).await
     }
 
     /// Moves the cursor on to `seq`: never back, never past what the log holds for the channel.
@@ -93,7 +100,7 @@ impl Store {
 
 async fn pause(connection: &mut Connection, key: ChannelKey) -> StoreResult<bool> {
     let Some(locked) = lock(connection, key).await? else { return Ok(false) };
-    if !matches!(locked.state, ChannelState::Active | ChannelState::Suspended) {
+    if !locked.state.sends() {
         return Ok(false);
     }
     set_state(connection, key, ChannelState::Paused).await?;
@@ -143,13 +150,13 @@ async fn set_state(connection: &mut Connection, key: ChannelKey, state: ChannelS
 async fn resume(
     connection: &mut Connection,
     key: ChannelKey,
-    owner: bool,
+    by: ResumedBy,
     now: Timestamp,
 ) -> StoreResult<ResumeOutcome> {
     let Some(locked) = lock(connection, key).await? else { return Ok(ResumeOutcome::Ended) };
     match locked.state {
         ChannelState::Active => return Ok(ResumeOutcome::Active),
-        ChannelState::Paused if !owner => return Ok(ResumeOutcome::Paused),
+        ChannelState::Paused if by == ResumedBy::Receiver => return Ok(ResumeOutcome::Paused),
         ChannelState::Expired | ChannelState::Stopped => return Ok(ResumeOutcome::Ended),
         _ if locked.expires_at <= now => return Ok(ResumeOutcome::Ended),
         ChannelState::Paused | ChannelState::Suspended | ChannelState::Gone => {}
@@ -188,24 +195,18 @@ async fn advance(
     seq: i64,
     now: Timestamp,
 ) -> StoreResult<Option<AdvanceOutcome>> {
-    let resource: Option<i64> = on!(connection, c => {
-        channels::table.find(key.0).select(channels::resource).first(c).await.optional()
-    })?;
-    let Some(resource) = resource.map(ResourceKey) else { return Ok(None) };
-    let head = resources::lock(connection, resource).await?;
-    let Some(locked) = lock(connection, key).await? else { return Ok(None) };
+    let Some((head, locked)) = lock_with_resource(connection, key).await? else { return Ok(None) };
     let last = locked.end_seq.unwrap_or(head.seq);
     if seq > last {
         return Ok(Some(AdvanceOutcome::Beyond(last)));
     }
-    stand_where_fanned_is(connection, key, resource).await?;
+    stand_where_fanned_is(connection, key, locked.resource).await?;
     let stood: i64 = on!(connection, c => cursors::table.find(key.0).select(cursors::seq).first(c).await)?;
     if seq <= stood {
         return Ok(Some(AdvanceOutcome::At(stood)));
     }
     // Due at once where anything may still leave: the engine makes the channel level again.
-    let sends = matches!(locked.state, ChannelState::Active | ChannelState::Suspended);
-    let due = sends.then(|| now.as_millis());
+    let due = locked.state.sends().then(|| now.as_millis());
     on!(connection, c => {
         diesel::update(cursors::table.find(key.0))
             .set((

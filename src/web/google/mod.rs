@@ -20,7 +20,7 @@ use super::{
     extract::{Query, bearer},
     v1::Problem,
 };
-use crate::app::Principal;
+use crate::app::{Principal, access::QUERY_CREDENTIALS};
 
 /// Channels are small; whole channel resources pasted back are still far below.
 const BODY_BYTES_MAX: usize = 64 * 1_024;
@@ -51,7 +51,7 @@ fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, GoogleErr
     let token = || {
         let query = Query::of(request);
         let given = |name: &&str| query.get(name).map(str::to_owned);
-        Ok(bearer(request)?.or_else(|| ["access_token", "oauth_token", "key"].iter().find_map(given)))
+        Ok(bearer(request)?.or_else(|| QUERY_CREDENTIALS.iter().find_map(given)))
     };
     Ok(web.app.authenticate(token)?)
 }
