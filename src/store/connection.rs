@@ -14,7 +14,10 @@ use diesel_async::{
 };
 use futures_util::FutureExt;
 
-use super::error::{StoreError, StoreResult};
+use super::{
+    error::{StoreError, StoreResult},
+    journal::PlacedEvent,
+};
 
 pub(super) type Sqlite = SyncConnectionWrapper<SqliteConnection>;
 pub(super) type SqlitePool = Pool<Sqlite>;
@@ -28,7 +31,13 @@ const SQLITE_READERS: usize = 4;
 const PG_CONNECTIONS: usize = 12;
 
 /// One connection to one of the databases, usually inside a transaction.
-pub(super) enum Connection {
+pub(super) struct Connection {
+    pub(super) handle: Handle,
+    /// What the transaction has appended by itself, to be announced once it is durable.
+    pub(super) appended: Vec<PlacedEvent>,
+}
+
+pub(super) enum Handle {
     Sqlite(Object<AsyncDieselConnectionManager<Sqlite>>),
     Postgres(Object<AsyncDieselConnectionManager<AsyncPgConnection>>),
 }
@@ -36,12 +45,12 @@ pub(super) enum Connection {
 /// Expands `$body` once per database, with `$c` bound to a `&mut` connection of its own type.
 macro_rules! on {
     ($connection:expr, $c:ident => $body:expr) => {
-        match $connection {
-            $crate::store::connection::Connection::Sqlite(pooled) => {
+        match &mut $connection.handle {
+            $crate::store::connection::Handle::Sqlite(pooled) => {
                 let $c = &mut **pooled;
                 $body
             }
-            $crate::store::connection::Connection::Postgres(pooled) => {
+            $crate::store::connection::Handle::Postgres(pooled) => {
                 let $c = &mut **pooled;
                 $body
             }
@@ -50,6 +59,12 @@ macro_rules! on {
 }
 pub(super) use on;
 
+impl From<Handle> for Connection {
+    fn from(handle: Handle) -> Self {
+        Self { handle, appended: Vec::new() }
+    }
+}
+
 impl Connection {
     pub(super) async fn batch(&mut self, sql: &str) -> StoreResult<()> {
         Ok(on!(self, c => c.batch_execute(sql).await)?)
@@ -57,9 +72,10 @@ impl Connection {
 
     /// Begins a writing transaction: on SQLite `immediate`, since a read that upgrades fails at once.
     pub(super) async fn begin(&mut self) -> StoreResult<()> {
-        match self {
-            Self::Postgres(_) => self.batch("begin").await,
-            Self::Sqlite(_) => {
+        self.appended.clear();
+        match self.handle {
+            Handle::Postgres(_) => self.batch("begin").await,
+            Handle::Sqlite(_) => {
                 if self.batch("begin immediate").await.is_ok() {
                     return Ok(());
                 }
@@ -71,7 +87,7 @@ impl Connection {
     }
 
     pub(super) const fn is_postgres(&self) -> bool {
-        matches!(self, Self::Postgres(_))
+        matches!(self.handle, Handle::Postgres(_))
     }
 }
 

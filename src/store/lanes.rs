@@ -7,7 +7,7 @@ use diesel_async::RunQueryDsl;
 use super::{
     Store,
     channels::{ChannelRow, ChannelView, view, views},
-    connection::{Connection, on},
+    connection::{Connection, Handle, on},
     cursors::CursorRow,
     error::StoreResult,
     schema::{self, channels, cursors, work},
@@ -90,7 +90,7 @@ impl Store {
     pub async fn take_changed_channels(&self) -> StoreResult<Vec<ChannelKey>> {
         self.write(move |connection| {
             Box::pin(async move {
-                let Connection::Postgres(c) = connection else { return Ok(Vec::new()) };
+                let Handle::Postgres(c) = &mut connection.handle else { return Ok(Vec::new()) };
                 // Locked in order, as those who leave word for several channels lock them.
                 let keys: Vec<i64> = schema::changed_channels::table
                     .select(schema::changed_channels::channel)
@@ -112,9 +112,9 @@ impl Store {
     pub async fn sweep_plans(&self) -> StoreResult<Vec<(&'static str, String)>> {
         self.read(move |connection| {
             Box::pin(async move {
-                let statements = match connection {
-                    Connection::Sqlite(_) => sweep_statements!(diesel::sqlite::Sqlite),
-                    Connection::Postgres(_) => sweep_statements!(diesel::pg::Pg),
+                let statements = match connection.handle {
+                    Handle::Sqlite(_) => sweep_statements!(diesel::sqlite::Sqlite),
+                    Handle::Postgres(_) => sweep_statements!(diesel::pg::Pg),
                 };
                 let mut plans = Vec::new();
                 for (name, statement) in statements {
@@ -202,13 +202,13 @@ async fn explain(connection: &mut Connection, statement: &str) -> StoreResult<St
     for value in &values {
         text = text.replacen('?', value, 1);
     }
-    Ok(match connection {
-        Connection::Sqlite(c) => {
+    Ok(match &mut connection.handle {
+        Handle::Sqlite(c) => {
             let steps: Vec<SqliteStep> =
                 diesel::sql_query(format!("explain query plan {text}")).load(&mut **c).await?;
             steps.into_iter().map(|step| step.detail).collect::<Vec<_>>().join("\n")
         }
-        Connection::Postgres(c) => {
+        Handle::Postgres(c) => {
             let steps: Vec<PostgresStep> =
                 diesel::sql_query(format!("explain {text}")).load(&mut **c).await?;
             steps.into_iter().map(|step| step.step).collect::<Vec<_>>().join("\n")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{Store, connection::Connection, error::StoreResult};
+use super::{Store, connection::Handle, error::StoreResult};
 
 /// How long a lease runs without renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Store {
         self.write(move |connection| {
             let node = node.clone();
             Box::pin(async move {
-                let Connection::Postgres(c) = connection else { return Ok(None) };
+                let Handle::Postgres(c) = &mut connection.handle else { return Ok(None) };
                 let mut query = diesel::sql_query(sql).into_boxed().bind::<diesel::sql_types::Text, _>(node);
                 if let Some(LeaseTerm(term)) = term {
                     query = query.bind::<diesel::sql_types::Double, _>(term.as_secs_f64());

@@ -49,7 +49,7 @@ pub use self::{
     work::BusyResource,
 };
 use self::{
-    connection::{Connection, PgPool, SqliteAccess, SqlitePool},
+    connection::{Connection, Handle, PgPool, SqliteAccess, SqlitePool},
     error::{Recovery, recovery_of},
     events::EventCache,
     journal::PlacedEvent,
@@ -71,6 +71,8 @@ pub enum Location {
 
 /// Told of every durable append: the resource and its new head.
 pub type OnAppend = Box<dyn Fn(ResourceKey, i64) + Send + Sync>;
+/// Told of what a durable transaction has appended.
+type Announce = Arc<dyn Fn(&[PlacedEvent]) + Send + Sync>;
 
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
@@ -79,6 +81,7 @@ struct Inner {
     backend: Backend,
     tasks: Tasks,
     cache: Arc<EventCache>,
+    announce: Announce,
     /// Printed at start: versions and what durability rests on.
     description: String,
 }
@@ -102,17 +105,17 @@ impl Store {
     pub async fn open(location: &Location, tasks: Tasks, on_append: OnAppend) -> StoreResult<Self> {
         let cache = Arc::new(EventCache::default());
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
-        let announce = {
+        let announce: Announce = {
             let cache = Arc::clone(&cache);
-            move |events: &[PlacedEvent]| announce(&cache, &on_append, events)
+            Arc::new(move |events: &[PlacedEvent]| announce(&cache, &on_append, events))
         };
         let (backend, description) = match location {
             Location::Sqlite(path) => {
                 let path = path.to_string_lossy().into_owned();
                 let writer = connection::sqlite_pool(&path, SqliteAccess::Write)?;
-                let mut writing = Connection::Sqlite(writer.get().await.map_err(unavailable)?);
+                let mut writing = Connection::from(Handle::Sqlite(writer.get().await.map_err(unavailable)?));
                 let description = writer::check_durability(&mut writing).await?;
-                tasks.spawn("store writer", writer::run_sqlite(writing, queue, path.clone(), announce));
+                tasks.spawn("store writer", writer::run_sqlite(writing, queue, path.clone(), Arc::clone(&announce)));
                 let readers = connection::sqlite_pool(&path, SqliteAccess::Read)?;
                 (Backend::Sqlite { writer: jobs, readers }, description)
             }
@@ -120,11 +123,11 @@ impl Store {
                 let pool = connection::postgres_pool(url)?;
                 let mut first = pool.get().await.map_err(unavailable)?;
                 let settings = dialect::postgres::check_durability(&mut first).await?;
-                tasks.spawn("store journal", writer::run_postgres(pool.clone(), queue, announce));
+                tasks.spawn("store journal", writer::run_postgres(pool.clone(), queue, Arc::clone(&announce)));
                 (Backend::Postgres { journal: jobs, pool }, format!("PostgreSQL, {settings}"))
             }
         };
-        Ok(Self(Arc::new(Inner { backend, tasks, cache, description })))
+        Ok(Self(Arc::new(Inner { backend, tasks, cache, announce, description })))
     }
 
     pub fn description(&self) -> &str {
@@ -156,7 +159,7 @@ impl Store {
                 self.write(move |connection| {
                     let checkpoint = Arc::clone(&checkpoint);
                     Box::pin(async move {
-                        let Connection::Postgres(c) = connection else { return Err(StoreError::Closed) };
+                        let Handle::Postgres(c) = &mut connection.handle else { return Err(StoreError::Closed) };
                         let written = dialect::postgres::checkpoint(&mut *c, &checkpoint).await?;
                         written.ok_or(StoreError::Fenced)
                     })
@@ -193,14 +196,10 @@ impl Store {
     {
         let inner = Arc::clone(&self.0);
         let reading = self.0.tasks.spawn("store read", async move {
-            let mut connection = match &inner.backend {
-                Backend::Sqlite { readers, .. } => {
-                    Connection::Sqlite(readers.get().await.map_err(unavailable)?)
-                }
-                Backend::Postgres { pool, .. } => {
-                    Connection::Postgres(pool.get().await.map_err(unavailable)?)
-                }
-            };
+            let mut connection = Connection::from(match &inner.backend {
+                Backend::Sqlite { readers, .. } => Handle::Sqlite(readers.get().await.map_err(unavailable)?),
+                Backend::Postgres { pool, .. } => Handle::Postgres(pool.get().await.map_err(unavailable)?),
+            });
             match query(&mut connection).await {
                 Err(StoreError::Database(error))
                     if connection.is_postgres() && recovery_of(&error) == Recovery::Reconnect =>
@@ -224,21 +223,23 @@ impl Store {
         match &self.0.backend {
             Backend::Sqlite { writer, .. } => {
                 let (answer, outcome) = oneshot::channel();
+                let announce = Arc::clone(&self.0.announce);
                 let command: Command = Box::new(move |connection| {
                     Box::pin(async move {
-                        let _ = answer.send(transact(connection, &command).await);
+                        let _ = answer.send(transact(connection, &command, &announce).await);
                     })
                 });
                 writer.send(Job::Command(command)).await.map_err(|_| StoreError::Closed)?;
                 outcome.await.map_err(|_| StoreError::Closed)?
             }
             Backend::Postgres { pool, .. } => {
-                let pool = pool.clone();
+                let (pool, announce) = (pool.clone(), Arc::clone(&self.0.announce));
                 let writing = self.0.tasks.spawn("store write", async move {
                     let mut tries = 0;
                     loop {
-                        let mut connection = Connection::Postgres(pool.get().await.map_err(unavailable)?);
-                        match transact(&mut connection, &command).await {
+                        let mut connection =
+                            Connection::from(Handle::Postgres(pool.get().await.map_err(unavailable)?));
+                        match transact(&mut connection, &command, &announce).await {
                             Err(StoreError::Database(error))
                                 if recovery_of(&error) == Recovery::Retry && tries < RETRIES_MAX =>
                             {
@@ -260,13 +261,21 @@ impl Store {
     }
 }
 
-/// One transaction: begun, committed if the command succeeds, else rolled back.
-async fn transact<T, F>(connection: &mut Connection, command: &F) -> StoreResult<T>
+/// One transaction: begun, committed if the command succeeds, else rolled back. What it appended is announced once it
+/// is durable.
+async fn transact<T, F>(
+    connection: &mut Connection,
+    command: &F,
+    announce: &Announce,
+) -> StoreResult<T>
 where
     F: for<'c> Fn(&'c mut Connection) -> Step<'c, T>,
 {
     let outcome = transact_once(connection, command).await;
-    if let (Connection::Sqlite(_), Err(StoreError::Database(error))) = (&*connection, &outcome) {
+    if outcome.is_ok() && !connection.appended.is_empty() {
+        announce(&std::mem::take(&mut connection.appended));
+    }
+    if let (Handle::Sqlite(_), Err(StoreError::Database(error))) = (&connection.handle, &outcome) {
         writer::die_if_fatal(error);
     }
     outcome
@@ -299,9 +308,9 @@ where
 
 /// Takes a broken connection out of its pool.
 fn discard(connection: Connection) {
-    match connection {
-        Connection::Sqlite(pooled) => drop(deadpool::managed::Object::take(pooled)),
-        Connection::Postgres(pooled) => drop(deadpool::managed::Object::take(pooled)),
+    match connection.handle {
+        Handle::Sqlite(pooled) => drop(deadpool::managed::Object::take(pooled)),
+        Handle::Postgres(pooled) => drop(deadpool::managed::Object::take(pooled)),
     }
 }
 

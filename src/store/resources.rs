@@ -5,7 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Store,
-    connection::{Connection, on},
+    connection::{Connection, Handle, on},
     error::StoreResult,
     schema::{channels, resources},
 };
@@ -74,9 +74,9 @@ pub(super) async fn lock_or_create(
 /// Locks a resource's row and reads its head. SQLite's writer is alone, so there the read is enough.
 pub(super) async fn lock(connection: &mut Connection, key: ResourceKey) -> StoreResult<Head> {
     let row = resources::table.find(key.0).select(resources::head_seq);
-    let seq = match connection {
-        Connection::Sqlite(c) => row.first(&mut **c).await,
-        Connection::Postgres(c) => row.for_update().first(&mut **c).await,
+    let seq = match &mut connection.handle {
+        Handle::Sqlite(c) => row.first(&mut **c).await,
+        Handle::Postgres(c) => row.for_update().first(&mut **c).await,
     }?;
     Ok(Head { key, seq })
 }

@@ -10,6 +10,7 @@ diesel::table! {
         shard -> SmallInt,
         head_seq -> BigInt,
         created_at_ms -> BigInt,
+        declared -> Bool,
     }
 }
 
@@ -25,6 +26,7 @@ diesel::table! {
         content_type -> Nullable<Text>,
         payload -> Nullable<Binary>,
         published_at_ms -> BigInt,
+        erased_at_ms -> Nullable<BigInt>,
     }
 }
 
@@ -72,6 +74,12 @@ diesel::table! {
         options -> Text,
         sealed_secret -> Nullable<Binary>,
         claim_rotation -> BigInt,
+        granted_at_ms -> BigInt,
+        look_at_ms -> Nullable<BigInt>,
+        state_before -> Nullable<Text>,
+        replay_id -> Nullable<Text>,
+        replay_through -> Nullable<BigInt>,
+        replays -> BigInt,
     }
 }
 
@@ -88,6 +96,9 @@ diesel::table! {
         failing_since_ms -> Nullable<BigInt>,
         pinned_seq -> Nullable<BigInt>,
         last_success_at_ms -> Nullable<BigInt>,
+        failures -> BigInt,
+        refusals -> BigInt,
+        settled_map -> Nullable<Binary>,
     }
 }
 
@@ -102,6 +113,9 @@ diesel::table! {
         outcome -> Text,
         status -> Nullable<SmallInt>,
         error -> Nullable<Text>,
+        notice -> Nullable<Text>,
+        answer_ms -> Nullable<BigInt>,
+        excerpt -> Nullable<Binary>,
     }
 }
 
@@ -113,6 +127,50 @@ diesel::table! {
         status -> Nullable<SmallInt>,
         attempts -> BigInt,
         created_at_ms -> BigInt,
+        reason -> Nullable<Text>,
+        error -> Nullable<Text>,
+        due_at_ms -> Nullable<BigInt>,
+        replay_id -> Nullable<Text>,
+        told -> Bool,
+    }
+}
+
+diesel::table! {
+    ranges (channel, from_seq) {
+        channel -> BigInt,
+        from_seq -> BigInt,
+        to_seq -> BigInt,
+        kind -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    past_filters (channel, through_seq) {
+        channel -> BigInt,
+        through_seq -> BigInt,
+        filter -> Text,
+    }
+}
+
+diesel::table! {
+    notices (id) {
+        id -> BigInt,
+        channel -> BigInt,
+        kind -> Text,
+        n -> BigInt,
+        body -> Text,
+        attempts -> BigInt,
+        due_at_ms -> Nullable<BigInt>,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    reminders (channel) {
+        channel -> BigInt,
+        since_ms -> BigInt,
+        due_at_ms -> BigInt,
     }
 }
 
@@ -134,5 +192,5 @@ diesel::joinable!(channels -> resources (resource));
 diesel::joinable!(cursors -> channels (channel));
 diesel::joinable!(work -> resources (resource));
 diesel::allow_tables_to_appear_in_same_query!(
-    resources, events, work, channels, cursors, attempts, exceptions
+    resources, events, work, channels, cursors, attempts, exceptions, ranges, notices, reminders
 );

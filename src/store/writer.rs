@@ -12,8 +12,9 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    Announce,
     checkpoint::{Checkpoint, Checkpointed, OUTCOMES_MAX},
-    connection::{Connection, PgPool},
+    connection::{Connection, Handle, PgPool},
     dialect,
     error::{Recovery, StoreError, StoreResult, is_fatal_for_sqlite, recovery_of},
     journal::{Appended, BATCH_EVENTS_MAX, BATCH_PUBLISHES_MAX, PlacedEvent, Publish, PublishOutcome},
@@ -96,7 +97,7 @@ pub(super) async fn run_sqlite(
     mut connection: Connection,
     mut queue: mpsc::Receiver<Job>,
     path: String,
-    announce: impl Fn(&[PlacedEvent]),
+    announce: Announce,
 ) {
     let wal = format!("{path}-wal");
     let wal_bytes = || std::fs::metadata(&wal).map_or(0, |wal| wal.len());
@@ -122,13 +123,13 @@ pub(super) async fn run_sqlite(
     }
 }
 
-async fn write_batch(connection: &mut Connection, cycle: &mut Cycle, announce: &impl Fn(&[PlacedEvent])) {
+async fn write_batch(connection: &mut Connection, cycle: &mut Cycle, announce: &Announce) {
     let (publishes, checkpoints) =
         (std::mem::take(&mut cycle.publishes), std::mem::take(&mut cycle.checkpoints));
     if publishes.is_empty() && checkpoints.is_empty() {
         return;
     }
-    let Connection::Sqlite(c) = connection else { return };
+    let Handle::Sqlite(c) = &mut connection.handle else { return };
     let mut publish_answers = cycle.publish_answers.drain(..);
     let mut checkpoint_answers = cycle.checkpoint_answers.drain(..);
     let written = c
@@ -223,7 +224,7 @@ pub(super) async fn check_durability(connection: &mut Connection) -> StoreResult
         #[diesel(sql_type = diesel::sql_types::BigInt)]
         synchronous: i64,
     }
-    let Connection::Sqlite(c) = connection else { return Err(StoreError::Closed) };
+    let Handle::Sqlite(c) = &mut connection.handle else { return Err(StoreError::Closed) };
     let Found { version, journal, synchronous } = diesel::sql_query(
         "select sqlite_version() as version, journal_mode as journal, synchronous
          from pragma_journal_mode, pragma_synchronous",
@@ -245,7 +246,7 @@ pub(super) async fn check_durability(connection: &mut Connection) -> StoreResult
 pub(super) async fn run_postgres(
     pool: PgPool,
     mut queue: mpsc::Receiver<Job>,
-    announce: impl Fn(&[PlacedEvent]),
+    announce: Announce,
 ) {
     while let Some(cycle) = Cycle::gather(&mut queue).await {
         let mut answers = cycle.publish_answers.into_iter();

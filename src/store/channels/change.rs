@@ -11,7 +11,7 @@ use crate::{
     },
     store::{
         Store,
-        connection::{Connection, on},
+        connection::{Connection, Handle, on},
         error::{StoreError, StoreResult},
         resources::{self, Head},
         schema::{self, channels, cursors, work},
@@ -67,9 +67,9 @@ pub(super) async fn lock(connection: &mut Connection, key: ChannelKey) -> StoreR
         channels::end_seq,
         channels::expires_at_ms,
     ));
-    let found: Option<(i64, String, Option<i64>, i64)> = match connection {
-        Connection::Sqlite(c) => row.first(&mut **c).await.optional(),
-        Connection::Postgres(c) => row.for_no_key_update().first(&mut **c).await.optional(),
+    let found: Option<(i64, String, Option<i64>, i64)> = match &mut connection.handle {
+        Handle::Sqlite(c) => row.first(&mut **c).await.optional(),
+        Handle::Postgres(c) => row.for_no_key_update().first(&mut **c).await.optional(),
     }?;
     let Some((resource, state, end_seq, expires_at)) = found else { return Ok(None) };
     let state = ChannelState::parse(&state).ok_or(StoreError::Unreadable("state"))?;
@@ -262,7 +262,7 @@ pub(super) async fn stand_where_fanned_is(
 
 /// Leaves word for the delivering node, which may be another one. SQLite has one node, whose bell is enough.
 pub(super) async fn announce(connection: &mut Connection, key: ChannelKey) -> StoreResult<()> {
-    if let Connection::Postgres(c) = connection {
+    if let Handle::Postgres(c) = &mut connection.handle {
         diesel::insert_into(schema::changed_channels::table)
             .values(schema::changed_channels::channel.eq(key.0))
             // A word that lies there may be taken before this change commits: updating it makes the taker wait.
