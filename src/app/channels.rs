@@ -1,27 +1,25 @@
 //! Channels: opened, read, changed, stopped. Both faces come here; what differs between them is in the request.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use super::{AccessError, App, Principal, Scope, access::QUERY_CREDENTIALS};
+use super::{
+    AccessError, App, Principal, Scope,
+    access::QUERY_CREDENTIALS,
+    options::{FixedOptions, OptionsRequest},
+};
 use crate::{
     domain::{
         channel::{
-            self, CatchUp, Channel, ChannelKey, ChannelOptions, ChannelState, Face, Format, SignatureScheme,
+            self, CatchUp, Channel, ChannelKey, ChannelState, Face, Format, Ordering, SignatureScheme,
         },
         expiry::{Asked, ExpiryError},
-        headers, id,
+        id,
         invalid::{FieldError, InField, Invalid},
         resource::ResourcePath,
-        time::millis_of,
     },
     outbound::Refusal,
     signing::{SigningSecret, secret_place},
     store::{ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner, StoreError},
 };
 
-pub const RETRY_STEPS_MAX: usize = 32;
-/// The longest step of a channel's own schedule.
-pub const RETRY_STEP_MAX: Duration = Duration::from_hours(24);
 pub const PAGE_MAX: i64 = 200;
 /// Every notification carries it in a header, and receivers limit those.
 pub const RESOURCE_URI_BYTES_MAX: usize = 4 * 1_024;
@@ -44,9 +42,8 @@ pub struct OpenRequest {
     pub signatures: Option<Vec<SignatureScheme>>,
     /// A signing secret that the client brings along.
     pub secret: Option<String>,
-    pub headers: BTreeMap<String, String>,
-    pub retry_schedule: Vec<Duration>,
-    pub metadata: BTreeMap<String, String>,
+    pub ordering: Ordering,
+    pub options: OptionsRequest,
 }
 
 /// A channel and what its owner sees only once.
@@ -65,9 +62,7 @@ pub struct ChangeRequest {
     pub payload: Option<bool>,
     pub format: Option<Format>,
     pub catch_up: Option<CatchUp>,
-    pub headers: Option<BTreeMap<String, String>>,
-    pub retry_schedule: Option<Vec<Duration>>,
-    pub metadata: Option<BTreeMap<String, String>>,
+    pub options: OptionsRequest,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +106,11 @@ impl App {
         if let Some(token) = &request.token {
             channel::check_token(token).in_field("token")?;
         }
-        let options = self.options(&request)?;
+        let fixed = FixedOptions {
+            ordering: request.ordering,
+            signatures: schemes(&request).iter().map(|scheme| scheme.as_str().to_owned()).collect(),
+        };
+        let options = self.with_options(fixed.into(), request.options.clone())?;
         let address = self.judge(&request.address)?;
         let expires_at =
             self.settings.lifetimes.resolve(request.expiry, now).map_err(ChannelError::Expiry)?;
@@ -179,18 +178,7 @@ impl App {
         if let Some(Some(token)) = &request.token {
             channel::check_token(token).in_field("token")?;
         }
-        let mut options = current.options.clone();
-        if let Some(headers) = request.headers {
-            headers::check(&headers, &self.settings.header_prefix).in_field("headers")?;
-            options.headers = headers;
-        }
-        if let Some(metadata) = request.metadata {
-            channel::check_metadata(&metadata).in_field("metadata")?;
-            options.metadata = metadata;
-        }
-        if let Some(schedule) = request.retry_schedule {
-            options.retry_schedule_ms = check_schedule(&schedule)?;
-        }
+        let options = self.with_options(current.options.clone(), request.options)?;
         let expires_at = if request.expiry == Asked::default() {
             None
         } else {
@@ -255,20 +243,9 @@ impl App {
     }
 
     /// The address in its stored form. The refusal's reason is for the log: strangers learn only that it is one.
-    fn judge(&self, address: &str) -> Result<String, Refusal> {
+    pub(super) fn judge(&self, address: &str) -> Result<String, Refusal> {
         self.policy.judge(address).map(|address| address.as_str().to_owned()).inspect_err(|refusal| {
             tracing::info!(reason = ?refusal, setting = self.policy.opened_by(address, *refusal), "an address was refused");
-        })
-    }
-
-    fn options(&self, request: &OpenRequest) -> Result<ChannelOptions, FieldError> {
-        headers::check(&request.headers, &self.settings.header_prefix).in_field("headers")?;
-        channel::check_metadata(&request.metadata).in_field("metadata")?;
-        Ok(ChannelOptions {
-            headers: request.headers.clone(),
-            metadata: request.metadata.clone(),
-            retry_schedule_ms: check_schedule(&request.retry_schedule)?,
-            signatures: schemes(request).iter().map(|scheme| scheme.as_str().to_owned()).collect(),
         })
     }
 
@@ -319,16 +296,6 @@ fn carries_payload(format: Format, path: &ResourcePath) -> bool {
     let mut segments = path.segments();
     let api = (segments.next(), segments.next());
     format != Format::Google || matches!(api, (Some("admin"), Some("directory" | "reports")))
-}
-
-fn check_schedule(schedule: &[Duration]) -> Result<Vec<u64>, FieldError> {
-    if schedule.len() > RETRY_STEPS_MAX {
-        return Err(FieldError::new("retry.schedule", Invalid::TooMany { max: RETRY_STEPS_MAX }));
-    }
-    if schedule.iter().any(|step| *step > RETRY_STEP_MAX) {
-        return Err(FieldError::new("retry.schedule", Invalid::Rule("have steps of at most 24 h")));
-    }
-    Ok(schedule.iter().map(|step| u64::try_from(millis_of(*step)).unwrap_or(0)).collect())
 }
 
 /// Keeps a written URI part as it is, but for what a header cannot carry.

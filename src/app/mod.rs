@@ -7,6 +7,7 @@ pub mod channels;
 pub mod claims;
 pub mod expiry;
 pub mod feed;
+pub mod options;
 mod pause;
 pub mod publish;
 

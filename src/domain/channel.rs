@@ -24,10 +24,10 @@ pub struct ChannelKey(pub i64);
 pub struct ResourceKey(pub i64);
 
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$mark:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($variant),+ }
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$mark])* #[serde(rename = $word)] $variant),+ }
 
         impl $name {
             /// The word on the wire and in the store.
@@ -83,6 +83,42 @@ words! {
 }
 
 words! {
+    /// Whether notifications wait for each other.
+    #[derive(Default)]
+    Ordering {
+        /// One request at a time; the head blocks.
+        #[default]
+        Fifo = "fifo",
+        /// Several at a time, in any order.
+        None = "none",
+    }
+}
+
+words! {
+    /// Who prolongs a channel's life: its owner, or the server as long as the receiver answers.
+    #[derive(Default)]
+    Renewal { #[default] None = "none", Auto = "auto" }
+}
+
+words! {
+    /// What a 3xx means: a failure, the end of this notification's attempts, or (301, 308) a new address.
+    #[derive(Default)]
+    Redirects { #[default] Retry = "retry", Fail = "fail", Update = "update" }
+}
+
+words! {
+    /// What happens at the end of a channel's retry window.
+    #[derive(Default)]
+    OnExhausted {
+        /// The channel is suspended, and everything from its cursor on can be claimed.
+        #[default]
+        Suspend = "suspend",
+        /// The head is parked, and the channel goes on.
+        Continue = "continue",
+    }
+}
+
+words! {
     /// Which face opened the channel.
     Face { Google = "google", Native = "v1" }
 }
@@ -129,6 +165,19 @@ pub struct Channel {
     pub sealed_secret: Option<Vec<u8>>,
     /// How often the claim URL was replaced.
     pub claim_rotation: i64,
+    /// When the channel's present life began: at its opening or its last renewal.
+    pub granted_at: Timestamp,
+    /// The latest replay and the seq up to which notifications belong to it.
+    pub replay: Option<Replay>,
+    /// How often the channel was replayed: its cursor went back that many times.
+    pub replays: i64,
+}
+
+/// A replay: notifications up to `through` say that they belong to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    pub id: String,
+    pub through: i64,
 }
 
 impl Channel {
@@ -153,6 +202,45 @@ pub struct ChannelOptions {
     /// Signature schemes by their words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<String>,
+    /// How long failures may last before the channel is exhausted; `None` is the server's own window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_window_ms: Option<u64>,
+    /// How many failures in a row exhaust the channel, however soon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    pub on_exhausted: OnExhausted,
+    pub ordering: Ordering,
+    /// Globs over event names; empty means all events.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
+    /// States as the watched Google API words them (`event=add`); empty means all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub event_states: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    pub renewal: Renewal,
+    /// Whether the channel is told of its own life: `expiring`, `suspended`, `claim`, …
+    pub lifecycle: bool,
+    /// Where it is told, if not at its address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lifecycle_address: Option<String>,
+    pub redirects: Redirects,
+    /// Whether the ledger keeps the beginning of each answer.
+    pub excerpts: bool,
+}
+
+/// How fast notifications may leave for one channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimit {
+    pub per_second: u32,
+    /// How many may leave at once after a rest.
+    pub burst: u32,
+}
+
+impl RateLimit {
+    pub const PER_SECOND_MAX: u32 = 10_000;
+    pub const BURST_MAX: u32 = 10_000;
 }
 
 /// `id`: what Google documents, 1–64 of `[A-Za-z0-9\-_+/=]`.

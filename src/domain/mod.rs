@@ -7,6 +7,7 @@ pub mod duration;
 pub mod egress;
 pub mod event;
 pub mod expiry;
+pub mod filter;
 pub mod headers;
 pub mod id;
 pub mod invalid;

@@ -16,6 +16,8 @@ pub const SEGMENTS_MAX: usize = 32;
 
 /// Paths under this segment are Watchpost's own: nobody publishes there.
 pub const OWN_NAMESPACE: &str = "watchpost";
+/// Where a project hears of its channels.
+pub const OWN_CHANNELS: &str = "watchpost/channels";
 
 /// RFC 3986 `pchar` stays as it is, everything else is encoded.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -87,6 +89,11 @@ impl ResourcePath {
 
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')
+    }
+
+    /// The resource on which a project hears of its channels.
+    pub fn own_channels() -> Self {
+        Self(OWN_CHANNELS.to_owned())
     }
 
     /// Whether the path lies in Watchpost's own namespace.

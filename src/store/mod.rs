@@ -23,6 +23,7 @@ mod lanes;
 mod lease;
 mod lock;
 mod migrate;
+mod own;
 mod resources;
 mod schema;
 mod work;
@@ -115,7 +116,10 @@ impl Store {
                 let writer = connection::sqlite_pool(&path, SqliteAccess::Write)?;
                 let mut writing = Connection::from(Handle::Sqlite(writer.get().await.map_err(unavailable)?));
                 let description = writer::check_durability(&mut writing).await?;
-                tasks.spawn("store writer", writer::run_sqlite(writing, queue, path.clone(), Arc::clone(&announce)));
+                tasks.spawn(
+                    "store writer",
+                    writer::run_sqlite(writing, queue, path.clone(), Arc::clone(&announce)),
+                );
                 let readers = connection::sqlite_pool(&path, SqliteAccess::Read)?;
                 (Backend::Sqlite { writer: jobs, readers }, description)
             }
@@ -123,7 +127,8 @@ impl Store {
                 let pool = connection::postgres_pool(url)?;
                 let mut first = pool.get().await.map_err(unavailable)?;
                 let settings = dialect::postgres::check_durability(&mut first).await?;
-                tasks.spawn("store journal", writer::run_postgres(pool.clone(), queue, Arc::clone(&announce)));
+                tasks
+                    .spawn("store journal", writer::run_postgres(pool.clone(), queue, Arc::clone(&announce)));
                 (Backend::Postgres { journal: jobs, pool }, format!("PostgreSQL, {settings}"))
             }
         };
@@ -159,7 +164,9 @@ impl Store {
                 self.write(move |connection| {
                     let checkpoint = Arc::clone(&checkpoint);
                     Box::pin(async move {
-                        let Handle::Postgres(c) = &mut connection.handle else { return Err(StoreError::Closed) };
+                        let Handle::Postgres(c) = &mut connection.handle else {
+                            return Err(StoreError::Closed);
+                        };
                         let written = dialect::postgres::checkpoint(&mut *c, &checkpoint).await?;
                         written.ok_or(StoreError::Fenced)
                     })
@@ -263,11 +270,7 @@ impl Store {
 
 /// One transaction: begun, committed if the command succeeds, else rolled back. What it appended is announced once it
 /// is durable.
-async fn transact<T, F>(
-    connection: &mut Connection,
-    command: &F,
-    announce: &Announce,
-) -> StoreResult<T>
+async fn transact<T, F>(connection: &mut Connection, command: &F, announce: &Announce) -> StoreResult<T>
 where
     F: for<'c> Fn(&'c mut Connection) -> Step<'c, T>,
 {

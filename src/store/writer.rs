@@ -17,7 +17,7 @@ use super::{
     connection::{Connection, Handle, PgPool},
     dialect,
     error::{Recovery, StoreError, StoreResult, is_fatal_for_sqlite, recovery_of},
-    journal::{Appended, BATCH_EVENTS_MAX, BATCH_PUBLISHES_MAX, PlacedEvent, Publish, PublishOutcome},
+    journal::{Appended, BATCH_EVENTS_MAX, BATCH_PUBLISHES_MAX, Publish, PublishOutcome},
     unavailable,
 };
 use crate::runtime::or_abort;
@@ -243,11 +243,7 @@ pub(super) async fn check_durability(connection: &mut Connection) -> StoreResult
 }
 
 /// Runs PostgreSQL's journal until the store is closed.
-pub(super) async fn run_postgres(
-    pool: PgPool,
-    mut queue: mpsc::Receiver<Job>,
-    announce: Announce,
-) {
+pub(super) async fn run_postgres(pool: PgPool, mut queue: mpsc::Receiver<Job>, announce: Announce) {
     while let Some(cycle) = Cycle::gather(&mut queue).await {
         let mut answers = cycle.publish_answers.into_iter();
         match append(&pool, &cycle.publishes).await {

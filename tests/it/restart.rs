@@ -8,10 +8,11 @@ use watchpost::{
     app::{
         App,
         channels::OpenRequest,
+        options::OptionsRequest,
         publish::{Draft, PublishRequest},
     },
     domain::{
-        channel::{Face, Format},
+        channel::{Face, Format, Ordering},
         expiry::Asked,
     },
     runtime::Tasks,
@@ -180,9 +181,8 @@ fn opening(id: &str, address: String) -> OpenRequest {
         catch_up: None,
         signatures: None,
         secret: None,
-        headers: std::collections::BTreeMap::new(),
-        retry_schedule: Vec::new(),
-        metadata: std::collections::BTreeMap::new(),
+        ordering: Ordering::default(),
+        options: OptionsRequest::default(),
     }
 }
 

@@ -59,6 +59,7 @@ async fn a_channel_comes_back_as_it_was_opened(base: Base) {
             retry_schedule_ms: vec![1, 2, u64::MAX],
             metadata: BTreeMap::from([("k".to_owned(), "ü".to_owned())]),
             signatures: vec!["v1".into()],
+            ..ChannelOptions::default()
         },
         sealed_secret: Some((0..=u8::MAX).collect()),
         ..channel("c", "calendar/v3/calendars/a b@x/events")

@@ -109,9 +109,9 @@ impl Driver {
                     until_done(&context, || store.end_channel(key, ChannelState::Gone, now)).await
                 }
                 NewState::Suspended { probe_at } => {
-                    until_done(&context, || store.suspend_channel(key, probe_at)).await
+                    until_done(&context, || store.suspend_channel(key, probe_at, now)).await
                 }
-                NewState::Resumed => until_done(&context, || store.end_suspension(key)).await,
+                NewState::Resumed => until_done(&context, || store.end_suspension(key, now)).await,
             };
             let lanes = if changed.is_some() { read_lanes(&context, vec![key]).await } else { None };
             let _ = inbox.send(lanes.map_or(Message::StoreClosed, |lanes| Message::Changed {

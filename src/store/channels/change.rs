@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use serde_json::json;
 
 use crate::{
     domain::{
@@ -13,6 +14,7 @@ use crate::{
         Store,
         connection::{Connection, Handle, on},
         error::{StoreError, StoreResult},
+        own::{self, Told},
         resources::{self, Head},
         schema::{self, channels, cursors, work},
     },
@@ -185,6 +187,9 @@ async fn apply(
         })?;
     }
     announce(connection, key).await?;
+    if change.expires_at.is_some() {
+        own::tell(connection, key, Told::Renewed, json!({}), now).await?;
+    }
     Ok(true)
 }
 
@@ -211,6 +216,9 @@ async fn end(
     })?;
     freeze(connection, key, locked.resource).await?;
     announce(connection, key).await?;
+    if state == ChannelState::Gone {
+        own::tell(connection, key, Told::Gone, json!({}), now).await?;
+    }
     Ok(true)
 }
 

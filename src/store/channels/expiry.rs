@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use serde_json::json;
 
 use super::change::{announce, freeze, lock};
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
         Store,
         connection::{Connection, on},
         error::StoreResult,
+        own::{self, Told},
         resources,
         schema::channels,
     },
@@ -84,6 +86,10 @@ async fn expire(connection: &mut Connection, now: Timestamp) -> StoreResult<Vec<
         freeze(connection, key, locked.resource).await?;
         announce(connection, key).await?;
         expired.push(key);
+    }
+    // After all the channels' locks: the projects' own logs are locked last.
+    for key in &expired {
+        own::tell(connection, *key, Told::Expired, json!({}), now).await?;
     }
     Ok(expired)
 }

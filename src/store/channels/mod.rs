@@ -24,7 +24,7 @@ use super::{
     schema::{self, channels, cursors, work},
 };
 use crate::domain::{
-    channel::{CatchUp, Channel, ChannelKey, ChannelState, Face, Format, ResourceKey},
+    channel::{CatchUp, Channel, ChannelKey, ChannelState, Face, Format, Replay, ResourceKey},
     cursor::Cursor,
     resource::ResourcePath,
     time::Timestamp,
@@ -56,6 +56,10 @@ pub(super) struct ChannelRow {
     options: String,
     sealed_secret: Option<Vec<u8>>,
     claim_rotation: i64,
+    granted_at_ms: i64,
+    replay_id: Option<String>,
+    replay_through: Option<i64>,
+    replays: i64,
 }
 
 impl ChannelRow {
@@ -87,6 +91,9 @@ impl ChannelRow {
             options: serde_json::from_str(&self.options).map_err(|_| unreadable("options"))?,
             sealed_secret: self.sealed_secret,
             claim_rotation: self.claim_rotation,
+            granted_at: Timestamp::from_millis(self.granted_at_ms),
+            replay: self.replay_id.zip(self.replay_through).map(|(id, through)| Replay { id, through }),
+            replays: self.replays,
         })
     }
 }

@@ -3,6 +3,7 @@
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use serde_json::json;
 
 use super::change::{announce, freeze, lock, lock_with_resource, stand_where_fanned_is};
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
         Store,
         connection::{Connection, on},
         error::StoreResult,
+        own::{self, Told},
         schema::{channels, cursors},
     },
 };
@@ -52,13 +54,20 @@ impl Store {
     }
 
     /// A channel that has failed for too long is only probed from now on. False when it is not active.
-    pub async fn suspend_channel(&self, key: ChannelKey, probe_at: Timestamp) -> StoreResult<bool> {
-        self.write(move |connection| Box::pin(async move { suspend(connection, key, probe_at).await })).await
+    pub async fn suspend_channel(
+        &self,
+        key: ChannelKey,
+        probe_at: Timestamp,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
+        self.write(move |connection| Box::pin(async move { suspend(connection, key, probe_at, now).await }))
+            .await
     }
 
     /// A probe succeeded. What its owner paused or stopped meanwhile stays so: false then.
-    pub async fn end_suspension(&self, key: ChannelKey) -> StoreResult<bool> {
-        self.write(move |connection| Box::pin(async move { end_suspension(connection, key).await })).await
+    pub async fn end_suspension(&self, key: ChannelKey, now: Timestamp) -> StoreResult<bool> {
+        self.write(move |connection| Box::pin(async move { end_suspension(connection, key, now).await }))
+            .await
     }
 
     /// Lets a suspended or gone channel go on from its cursor; one that is paused only for its owner.
@@ -109,7 +118,12 @@ async fn pause(connection: &mut Connection, key: ChannelKey) -> StoreResult<bool
     Ok(true)
 }
 
-async fn suspend(connection: &mut Connection, key: ChannelKey, probe_at: Timestamp) -> StoreResult<bool> {
+async fn suspend(
+    connection: &mut Connection,
+    key: ChannelKey,
+    probe_at: Timestamp,
+    now: Timestamp,
+) -> StoreResult<bool> {
     let Some(locked) = lock(connection, key).await? else { return Ok(false) };
     if locked.state != ChannelState::Active {
         return Ok(false);
@@ -124,16 +138,18 @@ async fn suspend(connection: &mut Connection, key: ChannelKey, probe_at: Timesta
             .await
     })?;
     announce(connection, key).await?;
+    own::tell(connection, key, Told::Suspended, json!({}), now).await?;
     Ok(true)
 }
 
-async fn end_suspension(connection: &mut Connection, key: ChannelKey) -> StoreResult<bool> {
+async fn end_suspension(connection: &mut Connection, key: ChannelKey, now: Timestamp) -> StoreResult<bool> {
     let Some(locked) = lock(connection, key).await? else { return Ok(false) };
     if locked.state != ChannelState::Suspended {
         return Ok(false);
     }
     set_state(connection, key, ChannelState::Active).await?;
     announce(connection, key).await?;
+    own::tell(connection, key, Told::Resumed, json!({}), now).await?;
     Ok(true)
 }
 
@@ -186,6 +202,7 @@ async fn resume(
             .await
     })?;
     announce(connection, key).await?;
+    own::tell(connection, key, Told::Resumed, json!({}), now).await?;
     Ok(ResumeOutcome::Resumed)
 }
 

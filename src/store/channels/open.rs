@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use serde_json::json;
 
 use super::Owner;
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
         connection::{Connection, on},
         cursors::CursorRow,
         error::{StoreError, StoreResult},
+        own::{self, Told},
         resources,
         schema::{channels, cursors},
     },
@@ -104,6 +106,7 @@ async fn insert(connection: &mut Connection, new: &NewChannel, now: Timestamp) -
                 channels::rev.eq(1_i64),
                 channels::expires_at_ms.eq(new.expires_at.as_millis()),
                 channels::created_at_ms.eq(now.as_millis()),
+                channels::granted_at_ms.eq(now.as_millis()),
                 channels::options.eq(&options),
                 channels::sealed_secret.eq(&new.sealed_secret),
             ))
@@ -128,5 +131,6 @@ async fn insert(connection: &mut Connection, new: &NewChannel, now: Timestamp) -
     on!(connection, c => {
         diesel::insert_into(cursors::table).values(CursorRow::from(&cursor)).execute(c).await
     })?;
+    own::tell(connection, ChannelKey(id), Told::Opened, json!({}), now).await?;
     Ok(true)
 }

@@ -5,9 +5,12 @@ use serde_json::json;
 
 use super::{GoogleError, authenticate, read_body};
 use crate::{
-    app::channels::{OpenRequest, Opened},
+    app::{
+        channels::{OpenRequest, Opened},
+        options::OptionsRequest,
+    },
     domain::{
-        channel::{CatchUp, Face, Format, SignatureScheme},
+        channel::{CatchUp, Face, Format, Ordering, Redirects, Renewal, SignatureScheme},
         expiry::Asked,
         invalid::Invalid,
         time::Timestamp,
@@ -58,11 +61,16 @@ fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<As
     let mut claims = false;
     let mut catch_up = None;
     let mut signatures = None;
+    let mut options = OptionsRequest::default();
     if let Some(mut params) = channel.take_object("params")? {
         expiry.ttl_seconds = params.take_whole_number("ttl")?;
         let yes = |text: &str| matches!(text, "true" | "\"true\"");
         claims = params.take("claims").is_some_and(|value| yes(value.get()));
         catch_up = params.take_word("catchUp", CatchUp::parse, "all or latest")?;
+        options.lifecycle = params.take("lifecycle").map(|value| yes(value.get()));
+        options.lifecycle_address = params.take_string("lifecycleAddress")?.map(Some);
+        options.renewal = params.take_word("renewal", Renewal::parse, "none or auto")?;
+        options.redirects = params.take_word("redirects", Redirects::parse, "retry, fail or update")?;
         if let Some(words) = params.take_string("signatures")? {
             let schemes = words.split([',', ' ']).filter(|word| !word.is_empty()).map(SignatureScheme::parse);
             let schemes: Option<Vec<_>> = schemes.collect();
@@ -82,9 +90,8 @@ fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<As
         catch_up,
         signatures,
         secret: None,
-        headers: std::collections::BTreeMap::new(),
-        retry_schedule: Vec::new(),
-        metadata: std::collections::BTreeMap::new(),
+        ordering: Ordering::default(),
+        options,
     };
     Ok(Asking { open, claims })
 }

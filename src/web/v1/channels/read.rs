@@ -1,0 +1,175 @@
+//! A channel as a request describes it, read field by field.
+
+use crate::{
+    app::{
+        channels::{ChangeRequest, OpenRequest},
+        options::{OptionsRequest, RetryRequest},
+    },
+    domain::{
+        channel::{
+            CatchUp, Face, Format, OnExhausted, Ordering, RateLimit, Redirects, Renewal, SignatureScheme,
+        },
+        duration::parse_duration,
+        expiry::Asked,
+        invalid::{FieldError, Invalid},
+        time::Timestamp,
+    },
+    web::body::Object,
+};
+
+/// Options that come with a later version: refused, not dropped in silence.
+const LATER: &[&str] = &["auth"];
+const NOT_YET: Invalid = Invalid::Rule("not be given: this version does not support it yet");
+
+pub(super) fn read_open(mut channel: Object<'_>, path_id: Option<&str>) -> Result<OpenRequest, FieldError> {
+    refuse_later(&channel)?;
+    let id = match (path_id, channel.take_string("id")?) {
+        (Some(path), Some(given)) if path != given => {
+            return Err(channel.error("id", Invalid::Rule("be the id in the path")));
+        }
+        (Some(path), _) => Some(path.to_owned()),
+        (None, given) => given,
+    };
+    let open = OpenRequest {
+        face: Face::Native,
+        id,
+        resource: channel.take_required_string("resource")?,
+        query: None,
+        address: channel.take_required_string("address")?,
+        token: channel.take_string("token")?,
+        expiry: take_expiry(&mut channel)?,
+        format: take_format(&mut channel)?.unwrap_or(Format::Standard),
+        payload: channel.take_bool("payload")?,
+        catch_up: take_catch_up(&mut channel)?,
+        signatures: take_signatures(&mut channel)?,
+        secret: channel.take_string("secret")?,
+        ordering: take_ordering(&mut channel)?.unwrap_or_default(),
+        options: take_options(&mut channel)?,
+    };
+    channel.finish()?;
+    Ok(open)
+}
+
+pub(super) fn read_change(mut channel: Object<'_>) -> Result<ChangeRequest, FieldError> {
+    refuse_later(&channel)?;
+    for fixed in ["id", "resource", "secret", "signatures", "ordering", "uid", "state"] {
+        if channel.has(fixed) {
+            return Err(channel.error(fixed, Invalid::Rule("not be changed here")));
+        }
+    }
+    let token_given = channel.has("token");
+    let change = ChangeRequest {
+        address: channel.take_string("address")?,
+        token: channel.take_string("token").map(|token| token_given.then_some(token))?,
+        expiry: take_expiry(&mut channel)?,
+        payload: channel.take_bool("payload")?,
+        format: take_format(&mut channel)?,
+        catch_up: take_catch_up(&mut channel)?,
+        options: take_options(&mut channel)?,
+    };
+    channel.finish()?;
+    Ok(change)
+}
+
+fn refuse_later(channel: &Object<'_>) -> Result<(), FieldError> {
+    match LATER.iter().find(|name| channel.has(name)) {
+        Some(name) => Err(channel.error(name, NOT_YET)),
+        None => Ok(()),
+    }
+}
+
+/// `expiresAt` and `ttlSeconds`.
+fn take_expiry(channel: &mut Object<'_>) -> Result<Asked, FieldError> {
+    let at = match channel.take_string("expiresAt")? {
+        None => None,
+        Some(text) => {
+            let parsed = Timestamp::parse_rfc3339(&text);
+            let wrong = || channel.error("expiresAt", Invalid::Type("a time such as 2026-12-24T18:00:00Z"));
+            Some(parsed.ok_or_else(wrong)?)
+        }
+    };
+    Ok(Asked { at, ttl_seconds: channel.take_whole_number("ttlSeconds")? })
+}
+
+fn take_format(channel: &mut Object<'_>) -> Result<Option<Format>, FieldError> {
+    channel.take_word("format", Format::parse, "google, standard or raw")
+}
+
+fn take_catch_up(channel: &mut Object<'_>) -> Result<Option<CatchUp>, FieldError> {
+    channel.take_word("catchUp", CatchUp::parse, "all or latest")
+}
+
+fn take_signatures(channel: &mut Object<'_>) -> Result<Option<Vec<SignatureScheme>>, FieldError> {
+    let Some(words) = channel.take_strings("signatures")? else { return Ok(None) };
+    let schemes: Option<Vec<_>> = words.iter().map(|word| SignatureScheme::parse(word)).collect();
+    schemes.map(Some).ok_or_else(|| channel.error("signatures", Invalid::Type("a list of v1, or empty")))
+}
+
+fn take_ordering(channel: &mut Object<'_>) -> Result<Option<Ordering>, FieldError> {
+    match channel.take_word("ordering", Ordering::parse, "fifo or none")? {
+        Some(Ordering::None) => Err(channel.error("ordering", NOT_YET)),
+        ordering => Ok(ordering),
+    }
+}
+
+fn take_options(channel: &mut Object<'_>) -> Result<OptionsRequest, FieldError> {
+    let (has_limit, has_address) = (channel.has("rateLimit"), channel.has("lifecycleAddress"));
+    Ok(OptionsRequest {
+        headers: channel.take_string_map("headers")?,
+        metadata: channel.take_string_map("metadata")?,
+        retry: take_retry(channel)?,
+        events: channel.take_strings("events")?,
+        event_states: None,
+        rate_limit: take_rate_limit(channel).map(|limit| has_limit.then_some(limit))?,
+        renewal: channel.take_word("renewal", Renewal::parse, "none or auto")?,
+        lifecycle: channel.take_bool("lifecycle")?,
+        lifecycle_address: channel
+            .take_string("lifecycleAddress")
+            .map(|address| has_address.then_some(address))?,
+        redirects: channel.take_word("redirects", Redirects::parse, "retry, fail or update")?,
+        excerpts: channel.take_bool("excerpts")?,
+    })
+}
+
+fn take_retry(channel: &mut Object<'_>) -> Result<Option<RetryRequest>, FieldError> {
+    let Some(mut retry) = channel.take_object("retry")? else { return Ok(None) };
+    let steps = retry.take_strings("schedule")?.unwrap_or_default();
+    let read = |(at, step): (usize, &String)| {
+        let wrong = || retry.error(&format!("schedule[{at}]"), Invalid::Type("a duration such as 30s"));
+        parse_duration(step).map_err(|_| wrong())
+    };
+    let schedule = steps.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+    let window = match retry.take_string("window")? {
+        None => None,
+        Some(text) => {
+            let wrong = |_| retry.error("window", Invalid::Type("a duration such as 72h"));
+            Some(parse_duration(&text).map_err(wrong)?)
+        }
+    };
+    let read = RetryRequest {
+        schedule,
+        window,
+        max_attempts: retry.take_whole_number("maxAttempts")?,
+        on_exhausted: retry.take_word("onExhausted", OnExhausted::parse, "suspend or continue")?,
+    };
+    retry.finish()?;
+    Ok(Some(read))
+}
+
+fn take_rate_limit(channel: &mut Object<'_>) -> Result<Option<RateLimit>, FieldError> {
+    let Some(mut limit) = channel.take_object("rateLimit")? else { return Ok(None) };
+    let mut within = |name: &str, default: Option<i64>, max: u32| {
+        let number = match limit.take_whole_number(name)?.or(default) {
+            Some(number) => number,
+            None => return Err(limit.error(name, Invalid::Missing)),
+        };
+        u32::try_from(number)
+            .ok()
+            .filter(|number| (1..=max).contains(number))
+            .ok_or_else(|| limit.error(name, Invalid::Rule("lie between 1 and 10000")))
+    };
+    let per_second = within("perSecond", None, RateLimit::PER_SECOND_MAX)?;
+    let burst = within("burst", Some(i64::from(per_second)), RateLimit::BURST_MAX)?;
+    limit.finish()?;
+    Ok(Some(RateLimit { per_second, burst }))
+}

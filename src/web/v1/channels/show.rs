@@ -1,0 +1,99 @@
+//! A channel, its place and its attempts as answers show them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    app::{App, channels::Opened},
+    domain::{channel::Channel, duration::format_duration, time::Timestamp},
+    store::{ChannelView, RecordedAttempt},
+};
+
+pub(super) fn opened_json(app: &App, opened: &Opened) -> Value {
+    let mut shown = channel_json(&opened.channel);
+    shown["claimUrl"] = app.claim_url(&opened.channel).into();
+    if let Some(secret) = &opened.secret {
+        shown["secret"] = secret.reveal().into();
+    }
+    shown
+}
+
+fn channel_json(channel: &Channel) -> Value {
+    let headers: BTreeMap<&str, &str> =
+        channel.options.headers.keys().map(|name| (name.as_str(), "(set)")).collect();
+    json!({
+        "id": channel.id,
+        "uid": channel.uid,
+        "resource": channel.resource_path.as_str(),
+        "resourceId": channel.resource_id,
+        "resourceUri": channel.resource_uri,
+        "subject": channel.subject,
+        "address": channel.address,
+        "token": channel.token,
+        "format": channel.format.as_str(),
+        "payload": channel.payload,
+        "ordering": channel.options.ordering.as_str(),
+        "catchUp": channel.catch_up.as_str(),
+        "signatures": channel.options.signatures,
+        "headers": headers,
+        "retry": {
+            "schedule": schedule_json(&channel.options.retry_schedule_ms),
+            "window": channel.options.retry_window_ms.map(duration_json),
+            "maxAttempts": channel.options.max_attempts,
+            "onExhausted": channel.options.on_exhausted.as_str(),
+        },
+        "events": channel.options.events,
+        "rateLimit": channel.options.rate_limit,
+        "renewal": channel.options.renewal.as_str(),
+        "lifecycle": channel.options.lifecycle,
+        "lifecycleAddress": channel.options.lifecycle_address,
+        "redirects": channel.options.redirects.as_str(),
+        "excerpts": channel.options.excerpts,
+        "metadata": channel.options.metadata,
+        "state": channel.state.as_str(),
+        "expiresAt": channel.expires_at.to_rfc3339(),
+        "createdAt": channel.created_at.to_rfc3339(),
+        "endedAt": channel.ended_at.map(Timestamp::to_rfc3339),
+    })
+}
+
+/// `null` means the server's own schedule.
+fn schedule_json(steps_ms: &[u64]) -> Value {
+    if steps_ms.is_empty() {
+        return Value::Null;
+    }
+    steps_ms.iter().copied().map(duration_json).collect()
+}
+
+fn duration_json(millis: u64) -> String {
+    format_duration(Duration::from_millis(millis))
+}
+
+pub(in crate::web::v1) fn view_json(view: &ChannelView) -> Value {
+    let mut shown = channel_json(&view.channel);
+    let cursor = &view.cursor;
+    // Before the sync is through, the cursor stands in front of the channel's first number.
+    let number = view.channel.number_of(cursor.seq);
+    shown["cursor"] = json!({
+        "number": number,
+        "seq": (number > 0).then_some(cursor.seq),
+        "lag": view.head - cursor.seq,
+        "attempts": cursor.failing.attempts,
+        "failingSince": cursor.failing.since.map(Timestamp::to_rfc3339),
+        "nextAttemptAt": cursor.failing.due_at.filter(|_| cursor.failing.attempts > 0).map(Timestamp::to_rfc3339),
+    });
+    shown
+}
+
+pub(super) fn attempt_json(attempt: &RecordedAttempt) -> Value {
+    json!({
+        "number": attempt.number,
+        "attempt": attempt.attempt,
+        "startedAt": attempt.started_at.to_rfc3339(),
+        "durationMs": attempt.duration_ms,
+        "outcome": attempt.outcome,
+        "status": attempt.status,
+        "error": attempt.error,
+    })
+}
