@@ -59,6 +59,8 @@ pub struct ChangeRequest {
     pub address: Option<String>,
     pub token: Option<Option<String>>,
     pub expiry: Asked,
+    /// A new life even where `expiry` asks for nothing in particular.
+    pub renews: bool,
     pub payload: Option<bool>,
     pub format: Option<Format>,
     pub catch_up: Option<CatchUp>,
@@ -85,6 +87,13 @@ pub enum ChannelError {
     NotOwner,
     #[error("the channel has ended")]
     Ended,
+    #[error("the channel is paused: nothing leaves it until it is resumed")]
+    Paused,
+    /// Retention took what was asked for.
+    #[error(
+        "what was asked for is kept no longer: the channel's log begins at message number {earliest_number}"
+    )]
+    Lost { earliest_number: i64 },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -179,7 +188,7 @@ impl App {
             channel::check_token(token).in_field("token")?;
         }
         let options = self.with_options(current.options.clone(), request.options)?;
-        let expires_at = if request.expiry == Asked::default() {
+        let expires_at = if request.expiry == Asked::default() && !request.renews {
             None
         } else {
             Some(self.settings.lifetimes.resolve(request.expiry, self.now()).map_err(ChannelError::Expiry)?)

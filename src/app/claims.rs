@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     domain::{
-        channel::Channel,
+        channel::{Channel, ChannelState},
         event::Event,
+        id,
         invalid::{FieldError, Invalid},
     },
     signing::ClaimKey,
@@ -31,21 +32,27 @@ pub enum ClaimError {
     Store(#[from] StoreError),
 }
 
-/// What a receiver has not had, oldest first.
+/// What a receiver has not had, oldest first: what was parked, then the log past the cursor.
 #[derive(Clone, Debug)]
 pub struct ClaimPage {
     pub channel: Channel,
-    pub events: Vec<Arc<Event>>,
+    pub items: Vec<ClaimItem>,
     /// The number of the oldest notification that is left, or of the next one to come.
     pub earliest_number: i64,
     pub has_more: bool,
 }
 
+#[derive(Clone, Debug)]
+pub struct ClaimItem {
+    pub event: Arc<Event>,
+    /// It was set aside, and is settled by its id alone.
+    pub parked: bool,
+}
+
 impl App {
     /// The channel's claim URL. Whoever has it may read and acknowledge: it is never logged.
     pub fn claim_url(&self, channel: &Channel) -> String {
-        let base = self.settings.public_url.as_str().trim_end_matches('/');
-        format!("{base}/claims/{}", self.keys.claim.capability(&channel.uid, channel.claim_rotation))
+        self.keys.claim.url(&self.settings.public_url, &channel.uid, channel.claim_rotation)
     }
 
     /// Replaces a channel's claim URL; the old ones are void from now on.
@@ -55,7 +62,7 @@ impl App {
         Ok(self.claim_url(&channel))
     }
 
-    /// A page of what is left, after message number `after` or from where the cursor stands.
+    /// A page of what is left, after message number `after` or from the oldest on.
     pub async fn pull_claim(
         &self,
         capability: &str,
@@ -63,17 +70,66 @@ impl App {
         limit: usize,
     ) -> Result<ClaimPage, ClaimError> {
         let ChannelView { channel, cursor, head, .. } = self.claimed(capability).await?;
+        let limit = limit.clamp(1, PAGE_MAX);
         // The sync has nothing to read: what is left begins after it.
         let stands = cursor.seq.max(channel.start_seq);
-        let from = after.map_or(stands, |number| seq_of(&channel, number).max(stands));
-        let events =
-            self.read_log(channel.resource, from, head, limit.clamp(1, PAGE_MAX), PAGE_BYTES_MAX).await?;
-        Ok(ClaimPage {
-            earliest_number: channel.number_of(stands.saturating_add(1)),
-            has_more: events.last().is_some_and(|event| event.seq < head),
-            channel,
-            events,
-        })
+        let after = after.map_or(channel.start_seq, |number| channel.seq_of(number));
+        let (mut items, mut has_more) = self.parked_page(&channel, after, stands, limit).await?;
+        if !has_more && items.len() < limit {
+            let (from, room) = (after.max(stands), limit - items.len());
+            let events = self.read_log(channel.resource, from, head, room, PAGE_BYTES_MAX).await?;
+            has_more = events.last().is_some_and(|event| event.seq < head);
+            items.extend(events.into_iter().map(|event| ClaimItem { event, parked: false }));
+        } else {
+            has_more |= stands < head;
+        }
+        let first_parked = self.store.parked_seqs(channel.key, channel.start_seq, stands, 1).await?.pop();
+        let earliest = first_parked.unwrap_or_else(|| stands.saturating_add(1));
+        Ok(ClaimPage { earliest_number: channel.number_of(earliest), has_more, channel, items })
+    }
+
+    /// What was parked after `after` and up to the cursor, and whether there is more of it.
+    async fn parked_page(
+        &self,
+        channel: &Channel,
+        after: i64,
+        stands: i64,
+        limit: usize,
+    ) -> Result<(Vec<ClaimItem>, bool), ClaimError> {
+        let rows = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let mut seqs = self.store.parked_seqs(channel.key, after, stands, rows).await?;
+        let has_more = seqs.len() > limit;
+        seqs.truncate(limit);
+        let mut items = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            // A parked sync has nothing to read.
+            let found = self.store.events(channel.resource, seq - 1, seq, 1).await?;
+            items.extend(found.into_iter().map(|event| ClaimItem { event, parked: true }));
+        }
+        Ok((items, has_more))
+    }
+
+    /// Settles parked notifications by their ids, as they were pushed and are pulled. What is settled already is
+    /// passed over. Returns how many were parked.
+    pub async fn settle_claims(&self, capability: &str, ids: &[String]) -> Result<usize, ClaimError> {
+        let channel = self.claimed(capability).await?.channel;
+        if ids.len() > PAGE_MAX {
+            return Err(FieldError::new("ids", Invalid::TooMany { max: PAGE_MAX }).into());
+        }
+        let seq_of = |(at, text): (usize, &String)| {
+            let number = id::number_of_webhook_id(&channel.uid, text);
+            let wrong = || {
+                FieldError::new(
+                    format!("ids[{at}]"),
+                    Invalid::Rule("be the id of one of the channel's notifications"),
+                )
+            };
+            number.map(|number| channel.seq_of(number)).ok_or_else(wrong)
+        };
+        let seqs = ids.iter().enumerate().map(seq_of).collect::<Result<Vec<_>, _>>()?;
+        let settled = self.store.settle_parked(channel.key, seqs).await?;
+        self.bells.changed(vec![channel.key]).await;
+        Ok(settled)
     }
 
     /// Acknowledges everything up to message number `through`. Idempotent, and never goes back. Returns the number
@@ -107,7 +163,7 @@ impl App {
         if number < 1 {
             return Err(FieldError::new(field, Invalid::Rule("be at least 1")).into());
         }
-        match self.store.advance_cursor(channel.key, seq_of(channel, number), self.now()).await? {
+        match self.store.advance_cursor(channel.key, channel.seq_of(number), self.now()).await? {
             None => Err(ClaimError::NotFound),
             Some(AdvanceOutcome::Beyond(_)) => {
                 Err(FieldError::new(field, Invalid::Rule("not lie beyond the newest notification")).into())
@@ -122,15 +178,12 @@ impl App {
     async fn claimed(&self, capability: &str) -> Result<ChannelView, ClaimError> {
         let uid = ClaimKey::uid_of(capability).ok_or(ClaimError::NotFound)?;
         let found = self.store.channel_by_uid(uid.to_owned()).await?.ok_or(ClaimError::NotFound)?;
-        if self.keys.claim.verify(capability, uid, found.channel.claim_rotation) {
+        // What a stopped channel has not had is cancelled: its URL is void.
+        let holds = found.channel.state != ChannelState::Stopped;
+        if self.keys.claim.verify(capability, uid, found.channel.claim_rotation) && holds {
             Ok(found)
         } else {
             Err(ClaimError::NotFound)
         }
     }
-}
-
-/// The seq that a message number stands for.
-const fn seq_of(channel: &Channel, number: i64) -> i64 {
-    channel.start_seq.saturating_add(number).saturating_sub(1)
 }

@@ -10,6 +10,9 @@ pub mod feed;
 pub mod options;
 mod pause;
 pub mod publish;
+pub mod reminders;
+pub mod renewal;
+pub mod replay;
 
 use std::sync::Arc;
 
@@ -22,7 +25,7 @@ use crate::{
     entropy::SharedEntropy,
     outbound::EgressPolicy,
     signing::Keys,
-    store::Store,
+    store::{Reminding, Store},
     wake::Bells,
 };
 
@@ -47,6 +50,8 @@ pub struct Settings {
     /// Base of resource URIs: the team's own API host.
     pub api_url: Url,
     pub header_prefix: String,
+    /// When receivers are reminded of claims.
+    pub reminding: Reminding,
     /// Every caller is `default` with all scopes: only while listening on loopback.
     pub auth_off: bool,
 }

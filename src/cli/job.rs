@@ -15,7 +15,7 @@ use crate::{
     outbound::{EgressPolicy, EgressRules},
     runtime::Tasks,
     signing::Keys,
-    store::{Store, StoreLock, running_server},
+    store::{Reminding, Store, StoreLock, running_server},
     wake::Bells,
 };
 
@@ -24,7 +24,7 @@ const LACKS_MIGRATIONS: &str = "the store lacks migrations: run `watchpost migra
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// expiry or retry
+    /// expiry, renewal, retry or claims
     name: String,
     /// Print JSON
     #[arg(long)]
@@ -93,6 +93,10 @@ async fn here(config: &Config, job: JobName) -> Result<Value, Failure> {
             public_url: url::Url::parse("http://localhost")?,
             api_url: url::Url::parse("http://localhost")?,
             header_prefix: config.header_prefix.clone(),
+            reminding: Reminding {
+                schedule: Arc::new(config.claim_reminders.clone()),
+                kept_for: Duration::from_hours(30 * 24),
+            },
             auth_off: false,
         }),
     };

@@ -24,7 +24,7 @@ use crate::{
     jobs::{JobName, Jobs, scheduler::Pulse},
     outbound::{EgressPolicy, EgressRules, Sender, SenderConfig},
     runtime::Tasks,
-    store::{Location, Store, StoreError, StoreLock, refuse_network},
+    store::{Location, Reminding, Store, StoreError, StoreLock, refuse_network},
     wake::Bells,
     web::{self, Web},
 };
@@ -111,6 +111,10 @@ impl Server {
             Some(url) => url.clone(),
             None => Url::parse(&format!("http://{address}"))?,
         };
+        let reminding = Reminding {
+            schedule: Arc::new(config.claim_reminders.clone()),
+            kept_for: Duration::from_hours(30 * 24),
+        };
         let app = App {
             store: store.clone(),
             clock: Arc::clone(&clock),
@@ -123,6 +127,7 @@ impl Server {
                 api_url: config.api_url.clone().unwrap_or_else(|| public_url.clone()),
                 public_url,
                 header_prefix: config.header_prefix.clone(),
+                reminding: reminding.clone(),
                 auth_off: config.auth == Auth::Off,
             }),
         };
@@ -138,6 +143,8 @@ impl Server {
         let settings = engine::Settings {
             schedule: Arc::new(schedule),
             retry_window: config.retry.window,
+            reminding,
+            public_url: app.settings.public_url.clone(),
             attempt_timeout: config.attempt_timeout,
             host_window: config.host_window,
             header_prefix: config.header_prefix.clone(),
@@ -146,8 +153,7 @@ impl Server {
             Engine::start(store, clock, entropy, sender, policy, keys, settings, bells, node, &tasks)?;
         let engine = Arc::new(engine);
         let jobs = Arc::new(Jobs::new(app.clone(), Some(Arc::clone(&engine))));
-        let web =
-            Web { app: app.clone(), jobs: Arc::clone(&jobs), native_prefix: config.native_prefix.clone() };
+        let web = Web::new(app.clone(), Arc::clone(&jobs), config.native_prefix.clone());
         let server = listen(listener, web, extra)?;
         let handle = ServerHandleDebug(server.handle());
         tasks.spawn("web", server);
@@ -157,7 +163,9 @@ impl Server {
         let pulse = if pulse {
             let rings = [
                 (JobName::Expiry, config.cron.expiry.as_str()),
+                (JobName::Renewal, config.cron.renewal.as_str()),
                 (JobName::Retry, config.cron.retry.as_str()),
+                (JobName::Claims, config.cron.claims.as_str()),
             ];
             Some(Pulse::start(&jobs, &rings).await?)
         } else {

@@ -33,6 +33,7 @@ pub use values::{Auth, Database, LogFormat};
 
 use self::sources::{Inputs, Texts};
 use crate::domain::{
+    claim::Reminders,
     duration::DURATION_MAX,
     egress::{AllowRule, Ports},
 };
@@ -64,6 +65,8 @@ pub struct Config {
     pub attempt_timeout: Duration,
     pub host_window: u32,
     pub ttl: TtlConfig,
+    /// When a receiver is reminded of what it has to claim, since there is something.
+    pub claim_reminders: Reminders,
     pub cron: CronConfig,
     /// Ends with `-`.
     pub header_prefix: String,
@@ -107,6 +110,8 @@ pub struct TtlConfig {
 pub struct CronConfig {
     pub expiry: String,
     pub retry: String,
+    pub renewal: String,
+    pub claims: String,
 }
 
 /// A setting as `watchpost config` shows it.
@@ -184,6 +189,9 @@ impl Reader<'_> {
         let ttl_max = self.duration("CHANNEL_TTL_MAX", SECOND, DURATION_MAX);
         let cron_expiry = self.required("CRON_EXPIRY", values::cron);
         let cron_retry = self.required("CRON_RETRY", values::cron);
+        let cron_renewal = self.required("CRON_RENEWAL", values::cron);
+        let cron_claims = self.required("CRON_CLAIMS", values::cron);
+        let claim_reminders = self.required("CLAIM_REMINDERS", values::reminders);
         let header_prefix = self.required("HEADER_PREFIX", values::header_prefix);
         let user_agent = self.required("USER_AGENT", values::user_agent);
         let state_dir = self.required("STATE_DIR", |text| Ok(PathBuf::from(text)));
@@ -222,7 +230,13 @@ impl Reader<'_> {
             attempt_timeout: attempt_timeout?,
             host_window: host_window?,
             ttl: TtlConfig { default: ttl_default?, max: ttl_max? },
-            cron: CronConfig { expiry: cron_expiry?, retry: cron_retry? },
+            claim_reminders: claim_reminders?,
+            cron: CronConfig {
+                expiry: cron_expiry?,
+                retry: cron_retry?,
+                renewal: cron_renewal?,
+                claims: cron_claims?,
+            },
             header_prefix: header_prefix?,
             user_agent: user_agent?,
             state_dir: state_dir?,

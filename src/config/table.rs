@@ -48,7 +48,7 @@ impl Setting {
 
 const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
 
-pub static SETTINGS: [Setting; 27] = [
+pub static SETTINGS: [Setting; 30] = [
     Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
     Setting::hidden(
         "DATABASE_URL",
@@ -105,6 +105,21 @@ pub static SETTINGS: [Setting; 27] = [
     Setting::open("CHANNEL_TTL_MAX", "30d", "Longest lifetime of a channel; longer ones are shortened to it"),
     Setting::open("CRON_EXPIRY", "*/5 * * * * *", "When expired channels are ended, six-field cron in UTC"),
     Setting::open("CRON_RETRY", "*/10 * * * * *", "When due retries are looked for, six-field cron in UTC"),
+    Setting::open(
+        "CRON_RENEWAL",
+        "0 * * * * *",
+        "When channels near their end are looked at, six-field cron in UTC",
+    ),
+    Setting::open(
+        "CRON_CLAIMS",
+        "0 */5 * * * *",
+        "When receivers are reminded of claims, six-field cron in UTC",
+    ),
+    Setting::open(
+        "CLAIM_REMINDERS",
+        "0s,1h,8h,24h",
+        "When a receiver is reminded of what it has to claim, or probed, separated by commas; the last repeats",
+    ),
     Setting::open("HEADER_PREFIX", "Watchpost-", "What our own notification headers start with"),
     Setting::open("USER_AGENT", DEFAULT_USER_AGENT, "User-Agent of notifications"),
     Setting::open(
@@ -126,7 +141,7 @@ pub static SETTINGS: [Setting; 27] = [
 ];
 
 /// Names that the documentation promises and this version does not honour. Better told than ignored.
-pub static NOT_YET: [&str; 20] = [
+pub static NOT_YET: [&str; 18] = [
     "TRUSTED_PROXIES",
     "OPS_LISTEN",
     "JWKS_URL",
@@ -141,8 +156,6 @@ pub static NOT_YET: [&str; 20] = [
     "AUTHORIZE_URL",
     "EGRESS_PROXY",
     "DESTINATION_RATE",
-    "CRON_RENEWAL",
-    "CRON_CLAIMS",
     "CRON_RETENTION",
     "RETENTION_EVENTS",
     "RETENTION_ATTEMPTS",

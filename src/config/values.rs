@@ -12,6 +12,7 @@ use url::Url;
 
 use super::secret::{MasterKey, Secret};
 use crate::domain::{
+    claim::Reminders,
     duration::{format_duration, parse_duration},
     egress::AllowRule,
 };
@@ -220,6 +221,11 @@ pub(super) fn duration_within(text: &str, min: Duration, max: Duration) -> Readi
 pub(super) fn host_window(text: &str) -> Reading<u32> {
     let window = text.parse().ok().filter(|window| (1..=HOST_WINDOW_MAX).contains(window));
     window.ok_or_else(|| format!("`{text}` is not a whole number within 1 and {HOST_WINDOW_MAX}"))
+}
+
+pub(super) fn reminders(text: &str) -> Reading<Reminders> {
+    Reminders::new(schedule(text)?)
+        .ok_or_else(|| format!("`{text}` does not rise from step to step, or ends with less than a minute"))
 }
 
 /// The form only; which numbers a field may hold is the scheduler's to say.

@@ -9,10 +9,6 @@ pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(6);
 /// Jitter is only added: a wait is `base × U(1.0, 1.25)`, never shorter than promised.
 pub const JITTER_MAX: f64 = 0.25;
-/// After its window a channel is only probed: first an hour after the end of the window, then later and later, at
-/// last daily.
-const FIRST_PROBES: [Duration; 2] = [Duration::from_hours(1), Duration::from_hours(8)];
-const PROBE_EVERY: Duration = Duration::from_hours(24);
 /// Longest `Retry-After` text that is read at all.
 const RETRY_AFTER_BYTES_MAX: usize = 64;
 
@@ -57,18 +53,6 @@ impl Schedule {
 pub fn wait(schedule: &Schedule, failures: u32, retry_after: Option<Duration>, unit: f64) -> Duration {
     stretched(schedule.after(failures), unit).max(retry_after.unwrap_or_default())
 }
-
-/// When a channel whose window ended at `ended_at` is probed next.
-pub fn next_probe(ended_at: Timestamp, now: Timestamp) -> Timestamp {
-    let first = FIRST_PROBES.iter().map(|after| ended_at.plus(*after)).find(|at| *at > now);
-    first.unwrap_or_else(|| {
-        let days = now.since(ended_at).as_secs() / PROBE_EVERY.as_secs() + 1;
-        ended_at.plus(Duration::from_secs(days.saturating_mul(PROBE_EVERY.as_secs())))
-    })
-}
-
-/// The longest that a probe may be away.
-pub const PROBE_WAIT_MAX: Duration = PROBE_EVERY;
 
 fn stretched(base: Duration, unit: f64) -> Duration {
     let factor = 1.0 + JITTER_MAX * unit.clamp(0.0, 1.0);
@@ -128,18 +112,6 @@ mod tests {
         for junk in ["", "-1", "NaN", "inf", "1e308", "1.5", "soon", "+5", &"9".repeat(10_000)] {
             assert_eq!(read(junk), None, "{junk:.20}");
         }
-    }
-
-    #[test]
-    fn probes_come_after_an_hour_after_eight_and_then_daily() {
-        let ended_at = Timestamp::from_millis(1_000_000);
-        let hours = |hours: u64| ended_at.plus(Duration::from_hours(hours));
-        let mut now = ended_at;
-        for expected in [1, 8, 24, 48, 72] {
-            now = next_probe(ended_at, now);
-            assert_eq!(now, hours(expected));
-        }
-        assert_eq!(next_probe(ended_at, hours(30)), hours(48), "a late one is not made up for");
     }
 
     proptest! {

@@ -26,7 +26,7 @@ pub struct ResourceKey(pub i64);
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$mark:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         pub enum $name { $($(#[$mark])* #[serde(rename = $word)] $variant),+ }
 
         impl $name {
@@ -41,9 +41,14 @@ macro_rules! words {
 
             /// Every word, for error texts.
             pub const WORDS: &[&str] = &[$($word),+];
+
+            /// Every one of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
         }
     };
 }
+
+pub(super) use words;
 
 words! {
     /// Where a channel is in its life. `Active` and `Paused` are the living ones.
@@ -184,6 +189,11 @@ impl Channel {
     /// Message number of the notification at `seq`; the sync is number 1.
     pub const fn number_of(&self, seq: i64) -> i64 {
         seq - self.start_seq + 1
+    }
+
+    /// The seq that a message number stands for.
+    pub const fn seq_of(&self, number: i64) -> i64 {
+        self.start_seq.saturating_add(number).saturating_sub(1)
     }
 }
 

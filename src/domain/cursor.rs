@@ -12,6 +12,10 @@ pub struct Failing {
     pub attempts: u32,
     /// How many of them the receiver refused with a 4xx: three park a sync.
     pub client_errors: u32,
+    /// How many of them found fault with this very payload.
+    pub refusals: u32,
+    /// Failures since the last 2xx or resumption, of whatever notification: what `maxAttempts` counts.
+    pub failures: u32,
     /// When the first failure since the last 2xx was.
     pub since: Option<Timestamp>,
     /// When the head is tried again.

@@ -23,6 +23,17 @@ pub fn webhook_id(channel_uid: &str, number: i64) -> String {
     format!("msg_{channel_uid}_{number}")
 }
 
+/// The number in a `webhook-id` of this channel.
+pub fn number_of_webhook_id(channel_uid: &str, id: &str) -> Option<i64> {
+    let number = id.strip_prefix("msg_")?.strip_prefix(channel_uid)?.strip_prefix('_')?;
+    number.parse().ok().filter(|number| *number >= 1)
+}
+
+/// Names a replay or a redrive.
+pub fn replay_id(now: Timestamp, random: [u8; 10]) -> String {
+    format!("rpl_{}", time_ordered(now, random))
+}
+
 fn time_ordered(now: Timestamp, random: [u8; 10]) -> String {
     let millis = u64::try_from(now.as_millis()).unwrap_or(0);
     Builder::from_unix_timestamp_millis(millis, &random).into_uuid().simple().to_string()

@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod channel;
+pub mod claim;
 pub mod cursor;
 pub mod duration;
 pub mod egress;
@@ -11,6 +12,9 @@ pub mod filter;
 pub mod headers;
 pub mod id;
 pub mod invalid;
+pub mod notice;
 pub mod outcome;
+pub mod rate;
+pub mod renewal;
 pub mod resource;
 pub mod time;

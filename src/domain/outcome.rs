@@ -9,6 +9,10 @@ pub enum Verdict {
     Failed,
     /// Retried on the schedule, `Retry-After` is a floor, and the host's window shrinks.
     Overloaded,
+    /// A redirect where the channel's owner wants it to end the notification's attempts: it is parked.
+    Refused,
+    /// A redirect to an address that the channel takes over.
+    Moved,
     /// 410: the channel ends.
     Gone,
     /// Not sent: the address is forbidden at send time. Retried on the schedule.
@@ -24,6 +28,8 @@ impl Verdict {
             Self::Delivered => "delivered",
             Self::Failed => "failed",
             Self::Overloaded => "overloaded",
+            Self::Refused => "refused",
+            Self::Moved => "moved",
             Self::Gone => "gone",
             Self::Forbidden => "forbidden",
             Self::Ours => "ours",
@@ -39,6 +45,16 @@ pub const fn of_status(status: u16) -> Verdict {
         408 | 425 | 429 | 503 => Verdict::Overloaded,
         _ => Verdict::Failed,
     }
+}
+
+/// Whether the answer finds fault with the payload itself.
+pub const fn is_payload_refusal(status: u16) -> bool {
+    matches!(status, 400 | 413 | 415 | 422 | 431)
+}
+
+/// Whether a redirect says that the address has changed for good.
+pub const fn is_permanent_redirect(status: u16) -> bool {
+    matches!(status, 301 | 308)
 }
 
 /// Whether the receiver refused this very notification: three of these park a sync.

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::{lanes::Lanes, machine::Record};
+use super::{
+    lanes::Lanes,
+    machine::{NoticeMark, ParkReason, Record},
+};
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelState, ResourceKey},
         cursor::{Cursor, Failing},
         time::Timestamp,
     },
-    store::{Attempt, Checkpoint, OUTCOMES_MAX, Parked},
+    store::{Attempt, Checkpoint, NoticeProgress, OUTCOMES_MAX, Parked},
 };
 
 /// A lane's new place, with the attempt that led to it; without one when only the place has to be written.
@@ -19,6 +22,8 @@ pub struct Entry {
     pub resource: ResourceKey,
     pub place: Record,
     pub attempt: Option<Attempt>,
+    /// The cursor's `moved` that the place belongs to.
+    pub moved: i64,
 }
 
 /// What waits for the next checkpoint.
@@ -57,20 +62,25 @@ impl Outbox {
         let mut resources = BTreeSet::new();
         while checkpoint.attempts.len().max(places.len()) < OUTCOMES_MAX {
             let Some(entry) = self.entries.pop_front() else { break };
-            if let Some(attempt) = entry.attempt {
-                if entry.place.parked {
-                    checkpoint.parked.push(Parked {
-                        channel: entry.channel,
-                        seq: entry.place.seq,
-                        status: attempt.status,
-                        attempts: attempt.attempt,
-                        at: now,
-                    });
-                }
-                checkpoint.attempts.push(attempt);
+            let error = entry.attempt.as_ref().and_then(|attempt| attempt.error);
+            checkpoint.parked.extend(entry.place.parked.map(|parking| Parked {
+                channel: entry.channel,
+                seq: parking.seq,
+                status: parking.status,
+                error,
+                attempts: parking.attempts,
+                reason: parking.reason.as_str(),
+                again: parking.reason == ParkReason::RedriveFailed,
+                at: now,
+            }));
+            checkpoint.redriven.extend(entry.place.redriven.map(|seq| (entry.channel, seq)));
+            checkpoint.notices.extend(entry.place.notice.map(progress));
+            checkpoint.attempts.extend(entry.attempt);
+            // A place from before the cursor was moved would undo the move; the lane's own is written after it.
+            if lanes.get(entry.channel).is_none_or(|resident| resident.moved == entry.moved) {
+                resources.insert(entry.resource);
+                places.insert(entry.channel, entry.place);
             }
-            resources.insert(entry.resource);
-            places.insert(entry.channel, entry.place);
         }
         while resources.len() < OUTCOMES_MAX {
             let Some(resource) = self.stirred.pop_first() else { break };
@@ -94,6 +104,10 @@ impl Outbox {
     }
 }
 
+const fn progress(mark: NoticeMark) -> NoticeProgress {
+    NoticeProgress { id: mark.id, attempts: mark.attempts, due_at: mark.due_at }
+}
+
 /// Level again once nothing fails and the log is caught up with what the others have had; else behind. A set-aside
 /// sync leaves the memory of a failure and nothing to retry: time wakes only what is retried, so such a lane must be
 /// found with its resource.
@@ -103,7 +117,8 @@ fn settle(lanes: &mut Lanes, channel: ChannelKey, place: &Record) {
         lanes.resource(resident.target.channel.resource).map_or(i64::MAX, |resource| resource.fanned);
     // A resource is read with its active channels alone: one that is suspended stays behind until it has resumed.
     let found = resident.lane.is_active() && resident.target.channel.state == ChannelState::Active;
-    let level = found && place.failing.attempts == 0 && place.seq >= fanned;
+    let beside = resident.lane.has_redrives();
+    let level = found && !beside && place.failing.attempts == 0 && place.seq >= fanned;
     lanes.record(channel, place.seq, level);
 }
 
@@ -124,7 +139,10 @@ fn row(lanes: &mut Lanes, channel: ChannelKey, place: Record, now: Timestamp) ->
     // After a 410 the end is still to be written: until it is, time wakes the lane, or a crash in between would leave
     // a channel that looks alive and that nothing finds.
     let ended = !resident.target.channel.state.sends();
-    if ended || resident.level {
+    // One that asked for notices is woken by its reminders.
+    let reminded =
+        resident.target.channel.state == ChannelState::Suspended && resident.target.channel.options.lifecycle;
+    if ended || resident.level || reminded {
         failing.due_at = None;
     } else if failing.due_at.is_none() {
         // A backlog, or an end or a resumption that is still to be written: after a crash, time wakes it at once, or

@@ -7,20 +7,21 @@ use super::{
     Context,
     lease::Guard,
     machine::Send,
-    render::{Notification, Subject, render},
+    render::{Notification, Subject, Told, render},
     slots::Feedback,
     target::Target,
 };
 use crate::{
     domain::{
         backoff::parse_retry_after,
-        channel::{CatchUp, ChannelKey},
+        channel::{CatchUp, ChannelKey, Redirects},
         event::{Event, newest_of_run},
+        notice::NoticeKind,
         outcome::{self, Verdict},
         time::millis_of,
     },
-    outbound::{Origin, Request, SendError},
-    store::Attempt,
+    outbound::{Address, Answer, Origin, Refusal, Request, SendError},
+    store::{Attempt, Notice},
 };
 
 /// Events read at a time to find the newest of a run.
@@ -52,6 +53,8 @@ pub struct Attempted {
     pub through: i64,
     pub verdict: Verdict,
     pub retry_after: Option<Duration>,
+    /// Where the receiver has moved to, if the channel takes that over.
+    pub moved_to: Option<String>,
     pub attempt: Attempt,
     /// The event's name and state, for whoever watches the engine.
     pub name: String,
@@ -65,20 +68,52 @@ pub async fn deliver(
     channel: ChannelKey,
     target: Arc<Target>,
     send: Send,
+    replay: Option<String>,
 ) -> Report {
-    let end = attempt(context, guard, &target, send).await;
-    let feedback = match &end {
+    let end = attempt(context, guard, &target, send, replay).await;
+    Report { channel, origin: target.origin().clone(), feedback: feedback_of(&end), end }
+}
+
+/// Carries out the telling of a notice.
+pub async fn tell(
+    context: &Context,
+    guard: &Guard,
+    channel: ChannelKey,
+    target: Arc<Target>,
+    telling: Telling,
+) -> Report {
+    let end = attempt_notice(context, guard, &target, telling).await;
+    Report { channel, origin: target.notice_origin().clone(), feedback: feedback_of(&end), end }
+}
+
+/// A notice on its way.
+#[derive(Clone, Debug)]
+pub struct Telling {
+    pub notice: Notice,
+    /// 1, 2, …
+    pub attempt: u32,
+    /// The place of the last notification, whose number a notice repeats.
+    pub seq: i64,
+}
+
+fn feedback_of(end: &End) -> Feedback {
+    match end {
         End::NotSent | End::Ours { .. } => Feedback::Neutral,
         End::Attempted(attempted) => match attempted.verdict {
             Verdict::Delivered => Feedback::Healthy,
             Verdict::Overloaded => Feedback::Overloaded,
             _ => Feedback::Neutral,
         },
-    };
-    Report { channel, origin: target.origin().clone(), feedback, end }
+    }
 }
 
-async fn attempt(context: &Context, guard: &Guard, target: &Target, send: Send) -> End {
+async fn attempt(
+    context: &Context,
+    guard: &Guard,
+    target: &Target,
+    send: Send,
+    replay: Option<String>,
+) -> End {
     let channel = &target.channel;
     let Some((through, subject)) = subject_of(context, target, send).await else {
         return End::Ours { through: send.first };
@@ -93,32 +128,90 @@ async fn attempt(context: &Context, guard: &Guard, target: &Target, send: Send) 
     let (name, state) = match &subject {
         Subject::Sync => ("watchpost.channel.sync".to_owned(), "sync".to_owned()),
         Subject::Event { event, .. } => (event.name.clone(), event.state.clone()),
+        // A notice goes another way.
+        Subject::Notice(told) => (told.event_type.clone(), told.kind.as_str().to_owned()),
     };
     let number = channel.number_of(through);
     let notification = Notification {
         target,
         number,
-        previous: channel.number_of(send.first - 1),
+        // Beside the log nothing comes before.
+        previous: if send.redriven { 0 } else { channel.number_of(send.first - 1) },
         seq: through,
         subject,
         attempt: send.attempt,
+        replay,
         now,
     };
+    let about = About { through, number, attempt: send.attempt, name, state, notice: None };
+    request(context, target, &target.address, &notification, about).await
+}
+
+async fn attempt_notice(context: &Context, guard: &Guard, target: &Target, telling: Telling) -> End {
+    let channel = &target.channel;
+    let Telling { notice, attempt, seq } = telling;
+    if !target.can_sign() {
+        return End::Ours { through: seq };
+    }
+    let now = context.clock.now();
+    let over = now >= channel.expires_at && notice.kind != NoticeKind::Expired;
+    if target.is_stale() || over || !guard.may_start(context.clock.monotonic()) {
+        return End::NotSent;
+    }
+    let number = channel.number_of(seq).max(1);
+    let claim_url =
+        context.keys.claim.url(&context.settings.public_url, &channel.uid, channel.claim_rotation);
+    let told = Told::new(&notice, claim_url);
+    let about = About {
+        through: seq,
+        number,
+        attempt,
+        name: told.event_type.clone(),
+        state: notice.kind.as_str().to_owned(),
+        notice: Some(notice.kind.as_str()),
+    };
+    let subject = Subject::Notice(told);
+    let notification = Notification { target, number, previous: 0, seq, subject, attempt, replay: None, now };
+    request(context, target, target.notice_address(), &notification, about).await
+}
+
+/// What a request is about, for the ledger and for whoever watches the engine.
+struct About {
+    through: i64,
+    number: i64,
+    attempt: u32,
+    name: String,
+    state: String,
+    notice: Option<&'static str>,
+}
+
+async fn request(
+    context: &Context,
+    target: &Target,
+    address: &Result<Address, Refusal>,
+    notification: &Notification<'_>,
+    about: About,
+) -> End {
+    let (channel, now) = (&target.channel, notification.now);
+    let About { through, number, attempt, name, state, notice } = about;
     let started = context.clock.monotonic();
-    let answer = match &target.address {
+    let answer = match address {
         Ok(address) => {
-            let rendered = render(&notification, &context.own_headers);
+            let rendered = render(notification, &context.own_headers);
             let request = Request { address, headers: rendered.headers, body: rendered.body };
             context.sender.send(request).await
         }
         Err(refusal) => Err(SendError::Forbidden(*refusal)),
     };
     let took = context.clock.monotonic().saturating_sub(started);
+    let mut moved_to = None;
     let (verdict, status, error, retry_after) = match &answer {
         Ok(answer) => {
+            let verdict;
+            (verdict, moved_to) = judge(context, target, address, answer);
             let retry_after =
                 answer.retry_after.as_deref().and_then(|text| parse_retry_after(text, context.clock.now()));
-            (outcome::of_status(answer.status), Some(answer.status), None, retry_after)
+            (verdict, Some(answer.status), None, retry_after)
         }
         Err(error) => (verdict_of(*error), None, Some(error.code()), None),
     };
@@ -135,19 +228,47 @@ async fn attempt(context: &Context, guard: &Guard, target: &Target, send: Send) 
         verdict,
         // Only an overloaded receiver is asked how long it wants to be left alone.
         retry_after: retry_after.filter(|_| verdict == Verdict::Overloaded),
+        moved_to,
         attempt: Attempt {
             channel: channel.key,
             number,
-            attempt: send.attempt,
+            attempt,
             started_at: now,
             duration_ms: millis_of(took),
             outcome: verdict.as_str(),
             status,
             error,
+            notice,
         },
         name,
         state,
     })
+}
+
+/// What an answer means to this channel, and where the receiver has moved to if the channel takes that over.
+fn judge(
+    context: &Context,
+    target: &Target,
+    address: &Result<Address, Refusal>,
+    answer: &Answer,
+) -> (Verdict, Option<String>) {
+    let verdict = outcome::of_status(answer.status);
+    if !(300..400).contains(&answer.status) {
+        return (verdict, None);
+    }
+    match target.channel.options.redirects {
+        Redirects::Retry => (verdict, None),
+        Redirects::Fail => (Verdict::Refused, None),
+        Redirects::Update => {
+            let to = answer.location.as_deref().filter(|_| outcome::is_permanent_redirect(answer.status));
+            let moved_to = to.zip(address.as_ref().ok()).and_then(|(to, from)| {
+                // Every road to the outside leads through the policy.
+                let to = context.policy.judge(from.url().join(to).ok()?.as_str()).ok()?;
+                (to.as_str() != from.as_str()).then(|| to.as_str().to_owned())
+            });
+            (if moved_to.is_some() { Verdict::Moved } else { verdict }, moved_to)
+        }
+    }
 }
 
 fn verdict_of(error: SendError) -> Verdict {

@@ -10,10 +10,17 @@ use std::{
     time::Duration,
 };
 
-use super::{machine::Lane, target::Target};
-use crate::domain::{
-    channel::{ChannelKey, ResourceKey},
-    time::Timestamp,
+use super::{
+    machine::{Cargo, Lane, Send},
+    target::Target,
+};
+use crate::{
+    domain::{
+        channel::{ChannelKey, ResourceKey},
+        time::Timestamp,
+    },
+    outbound::Origin,
+    store::{Notice, WaitingRedrive},
 };
 
 /// One channel in memory.
@@ -21,6 +28,11 @@ use crate::domain::{
 pub struct Resident {
     pub lane: Lane,
     pub target: Arc<Target>,
+    /// What the lane may tell, and the replays that its redrives belong to.
+    pub notices: Vec<Notice>,
+    pub redrives: Vec<WaitingRedrive>,
+    /// Where a redirect has sent the channel: no new receiver that is owed an attempt at once.
+    pub redirected_to: Option<String>,
     /// The cursor's `moved` that the lane was loaded with.
     pub moved: i64,
     /// Its place counts for `fanned`.
@@ -210,6 +222,24 @@ impl Resource {
 }
 
 impl Resident {
+    /// Where the slot is that the lane has asked for.
+    pub fn origin(&self) -> &Origin {
+        match self.lane.queued() {
+            Some(Cargo::Notice(_)) => self.target.notice_origin(),
+            _ => self.target.origin(),
+        }
+    }
+
+    /// The replay that a notification belongs to.
+    pub fn replay_of(&self, send: Send) -> Option<String> {
+        if send.redriven {
+            let redrive = self.redrives.iter().find(|redrive| redrive.seq == send.first);
+            return redrive.map(|redrive| redrive.replay_id.clone());
+        }
+        let replay = self.target.channel.replay.as_ref();
+        replay.filter(|replay| send.first <= replay.through).map(|replay| replay.id.clone())
+    }
+
     fn may_leave(&self, caught_up: bool, far: Timestamp) -> bool {
         if !self.lane.is_at_rest() || self.recorded != self.lane.settled() {
             return false;

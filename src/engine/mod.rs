@@ -22,6 +22,7 @@ mod target;
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
+use url::Url;
 
 pub use self::render::BadPrefix;
 use self::{driver::Ended, lease::Guard, render::OwnHeaders};
@@ -32,7 +33,7 @@ use crate::{
     outbound::{EgressPolicy, Sender},
     runtime::Tasks,
     signing::Keys,
-    store::Store,
+    store::{Reminding, Store},
     wake::Bells,
 };
 
@@ -63,8 +64,11 @@ impl std::fmt::Debug for Context {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub schedule: Arc<Schedule>,
-    /// How long a channel may fail before it is suspended.
+    /// How long a channel may fail before it is exhausted.
     pub retry_window: Duration,
+    pub reminding: Reminding,
+    /// Base of claim URLs.
+    pub public_url: Url,
     pub attempt_timeout: Duration,
     /// Requests in flight per origin, at most.
     pub host_window: u32,

@@ -20,14 +20,16 @@ pub struct Target {
     pub headers: HeaderMap,
     pub secret: Option<SigningSecret>,
     origin: Origin,
+    /// Where notices go, if not to the address itself.
+    notices_to: Option<(Result<Address, Refusal>, Origin)>,
     stale: AtomicBool,
 }
 
 impl Target {
     pub fn new(channel: Channel, policy: &EgressPolicy, sealer: &Sealer, header_prefix: &str) -> Self {
-        let address = policy.judge(&channel.address);
-        let origin =
-            address.as_ref().map_or_else(|_| Origin::named("forbidden"), |address| address.origin().clone());
+        let (address, origin) = place_of(policy, &channel.address);
+        let notices_to =
+            channel.options.lifecycle_address.as_deref().map(|address| place_of(policy, address));
         let secret = channel.sealed_secret.as_deref().and_then(|sealed| {
             let opened = sealer.open(sealed, &secret_place(&channel.project, &channel.uid));
             if opened.is_err() {
@@ -40,6 +42,7 @@ impl Target {
             address,
             secret,
             origin,
+            notices_to,
             stale: AtomicBool::new(false),
             channel,
         }
@@ -48,6 +51,14 @@ impl Target {
     /// What shares a window of requests in flight.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    pub fn notice_address(&self) -> &Result<Address, Refusal> {
+        self.notices_to.as_ref().map_or(&self.address, |(address, _)| address)
+    }
+
+    pub fn notice_origin(&self) -> &Origin {
+        self.notices_to.as_ref().map_or(&self.origin, |(_, origin)| origin)
     }
 
     pub fn is_stale(&self) -> bool {
@@ -62,6 +73,13 @@ impl Target {
     pub fn can_sign(&self) -> bool {
         self.secret.is_some() || self.channel.sealed_secret.is_none()
     }
+}
+
+fn place_of(policy: &EgressPolicy, address: &str) -> (Result<Address, Refusal>, Origin) {
+    let judged = policy.judge(address);
+    let origin =
+        judged.as_ref().map_or_else(|_| Origin::named("forbidden"), |address| address.origin().clone());
+    (judged, origin)
 }
 
 /// Checked again on the way out: the row may be older than a rule.

@@ -1,7 +1,9 @@
 //! Jobs: idempotent sweeps. Cron only rings; each job can be called from a test or the command line, run twice or
 //! run late.
 
+mod claims;
 mod expiry;
+mod renewal;
 mod retry;
 pub mod scheduler;
 
@@ -15,16 +17,20 @@ use crate::{app::App, engine::Engine, store::StoreError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobName {
     Expiry,
+    Renewal,
     Retry,
+    Claims,
 }
 
 impl JobName {
-    pub const ALL: &[Self] = &[Self::Expiry, Self::Retry];
+    pub const ALL: &[Self] = &[Self::Expiry, Self::Renewal, Self::Retry, Self::Claims];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Expiry => "expiry",
+            Self::Renewal => "renewal",
             Self::Retry => "retry",
+            Self::Claims => "claims",
         }
     }
 
@@ -43,12 +49,21 @@ pub struct Jobs {
     engine: Option<Arc<Engine>>,
     /// One run of a job at a time: a second ring while it runs is not for it.
     expiry: Mutex<()>,
+    renewal: Mutex<()>,
     retry: Mutex<()>,
+    claims: Mutex<()>,
 }
 
 impl Jobs {
     pub fn new(app: App, engine: Option<Arc<Engine>>) -> Self {
-        Self { app, engine, expiry: Mutex::new(()), retry: Mutex::new(()) }
+        Self {
+            app,
+            engine,
+            expiry: Mutex::new(()),
+            renewal: Mutex::new(()),
+            retry: Mutex::new(()),
+            claims: Mutex::new(()),
+        }
     }
 
     /// Runs a job to its end, waiting for a run that is under way.
@@ -56,7 +71,9 @@ impl Jobs {
         let _alone = self.alone(job).lock().await;
         match job {
             JobName::Expiry => expiry::run_once(&self.app).await,
+            JobName::Renewal => renewal::run_once(&self.app).await,
             JobName::Retry => retry::run_once(&self.app, self.engine.as_deref()).await,
+            JobName::Claims => claims::run_once(&self.app).await,
         }
     }
 
@@ -73,7 +90,9 @@ impl Jobs {
     const fn alone(&self, job: JobName) -> &Mutex<()> {
         match job {
             JobName::Expiry => &self.expiry,
+            JobName::Renewal => &self.renewal,
             JobName::Retry => &self.retry,
+            JobName::Claims => &self.claims,
         }
     }
 }

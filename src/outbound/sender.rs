@@ -17,8 +17,8 @@ use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue,
     header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, PROXY_AUTHORIZATION, RETRY_AFTER, TE, TRAILER,
-        TRANSFER_ENCODING, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, TE,
+        TRAILER, TRANSFER_ENCODING, UPGRADE,
     },
 };
 use thiserror::Error;
@@ -35,6 +35,7 @@ const DRAIN_BYTES_MAX: usize = 16 * 1024;
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 const EXCERPT_BYTES_MAX: usize = 1024;
 const RETRY_AFTER_BYTES_MAX: usize = 128;
+const LOCATION_BYTES_MAX: usize = 4 * 1024;
 const ANSWER_HEADERS_MAX: usize = 64;
 const HTTP2_HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// What an HTTP/2 receiver may send ahead of our reading: as little as the protocol starts with, per stream.
@@ -84,6 +85,8 @@ pub struct Answer {
     pub status: u16,
     /// The header's text, if there is exactly one and it is short.
     pub retry_after: Option<String>,
+    /// Where a redirect points, as it was written. Never followed here.
+    pub location: Option<String>,
     /// What came of the body within a second, up to 1 KiB.
     pub body_excerpt: Bytes,
 }
@@ -190,10 +193,11 @@ impl Sender {
 
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
+        let location = location(response.headers());
         let mut excerpt = BytesMut::new();
         // The answer stands, whatever becomes of its body.
         let _ = timeout(DRAIN_TIME_MAX, drain(&mut response, &mut excerpt)).await;
-        Ok(Answer { status, retry_after, body_excerpt: excerpt.freeze() })
+        Ok(Answer { status, retry_after, location, body_excerpt: excerpt.freeze() })
     }
 
     fn client(&self, gate: Gate) -> Result<reqwest::Client, reqwest::Error> {
@@ -254,6 +258,11 @@ fn retry_after(headers: &HeaderMap) -> Option<String> {
     if values.next().is_some() {
         return None;
     }
+    value.to_str().ok().map(str::to_owned)
+}
+
+fn location(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(LOCATION).filter(|value| value.len() <= LOCATION_BYTES_MAX)?;
     value.to_str().ok().map(str::to_owned)
 }
 

@@ -4,6 +4,7 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use url::Url;
 
 use super::hmac_sha256;
 
@@ -27,6 +28,11 @@ impl ClaimKey {
     pub fn capability(&self, uid: &str, rotation: i64) -> String {
         let mac = self.mac(uid, rotation).finalize().into_bytes();
         format!("{uid}{}", BASE64_URL_SAFE_NO_PAD.encode(mac))
+    }
+
+    /// The claim URL of a channel. Whoever has it may read and acknowledge: it is never logged.
+    pub fn url(&self, public_url: &Url, uid: &str, rotation: i64) -> String {
+        format!("{}/claims/{}", public_url.as_str().trim_end_matches('/'), self.capability(uid, rotation))
     }
 
     /// The `uid` that a capability claims to be of. Not yet checked: that needs the channel's rotation count.

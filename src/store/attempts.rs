@@ -17,6 +17,7 @@ pub(super) struct NewAttemptRow {
     pub outcome: &'static str,
     pub status: Option<i16>,
     pub error: Option<&'static str>,
+    pub notice: Option<&'static str>,
 }
 
 impl From<&Attempt> for NewAttemptRow {
@@ -30,6 +31,7 @@ impl From<&Attempt> for NewAttemptRow {
             outcome: attempt.outcome,
             status: attempt.status.and_then(|status| i16::try_from(status).ok()),
             error: attempt.error,
+            notice: attempt.notice,
         }
     }
 }
@@ -45,6 +47,7 @@ struct AttemptRow {
     outcome: String,
     status: Option<i16>,
     error: Option<String>,
+    notice: Option<String>,
 }
 
 /// An attempt as the API shows it.
@@ -59,6 +62,8 @@ pub struct RecordedAttempt {
     pub outcome: String,
     pub status: Option<i16>,
     pub error: Option<String>,
+    /// The kind of the notice that it carried, if it was one.
+    pub notice: Option<String>,
 }
 
 impl From<AttemptRow> for RecordedAttempt {
@@ -72,6 +77,7 @@ impl From<AttemptRow> for RecordedAttempt {
             outcome: row.outcome,
             status: row.status,
             error: row.error,
+            notice: row.notice,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A cursor row applies only where `moved` is what the lane loaded: a command may have moved the cursor since.
 //! Raising `fanned` alone records a resource's level channels; the work row goes when it has caught up.
 
+use super::notices::NoticeProgress;
 use crate::domain::{
     channel::{ChannelKey, ResourceKey},
     cursor::Cursor,
@@ -20,6 +21,9 @@ pub struct Checkpoint {
     pub fanned: Vec<(ResourceKey, i64)>,
     pub attempts: Vec<Attempt>,
     pub parked: Vec<Parked>,
+    /// Parked notifications that arrived after all.
+    pub redriven: Vec<(ChannelKey, i64)>,
+    pub notices: Vec<NoticeProgress>,
     /// An earlier try of this very checkpoint may have been committed after all.
     pub repeated: bool,
 }
@@ -30,6 +34,8 @@ impl Checkpoint {
             && self.fanned.is_empty()
             && self.attempts.is_empty()
             && self.parked.is_empty()
+            && self.redriven.is_empty()
+            && self.notices.is_empty()
     }
 }
 
@@ -53,6 +59,8 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// A stable code where there was no status line.
     pub error: Option<&'static str>,
+    /// The kind of the notice that it carried, if it was one.
+    pub notice: Option<&'static str>,
 }
 
 /// A notification that is set aside with its evidence.
@@ -61,6 +69,12 @@ pub struct Parked {
     pub channel: ChannelKey,
     pub seq: i64,
     pub status: Option<u16>,
+    /// The last attempt's error where there was no status line.
+    pub error: Option<&'static str>,
     pub attempts: u32,
+    /// The word for why.
+    pub reason: &'static str,
+    /// It was parked before: nothing happens if it is settled meanwhile.
+    pub again: bool,
     pub at: Timestamp,
 }

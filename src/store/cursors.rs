@@ -23,6 +23,8 @@ pub(super) struct CursorRow {
     pub failing_since_ms: Option<i64>,
     pub pinned_seq: Option<i64>,
     pub last_success_at_ms: Option<i64>,
+    pub failures: i64,
+    pub refusals: i64,
 }
 
 impl From<&Cursor> for CursorRow {
@@ -39,6 +41,8 @@ impl From<&Cursor> for CursorRow {
             failing_since_ms: cursor.failing.since.map(Timestamp::as_millis),
             pinned_seq: cursor.failing.pinned,
             last_success_at_ms: cursor.last_success_at.map(Timestamp::as_millis),
+            failures: i64::from(cursor.failing.failures),
+            refusals: i64::from(cursor.failing.refusals),
         }
     }
 }
@@ -55,6 +59,8 @@ impl From<CursorRow> for Cursor {
             failing: Failing {
                 attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
                 client_errors: u32::try_from(row.client_errors).unwrap_or(u32::MAX),
+                refusals: u32::try_from(row.refusals).unwrap_or(u32::MAX),
+                failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
                 since: time(row.failing_since_ms),
                 due_at: time(row.due_at_ms),
                 pinned: row.pinned_seq,

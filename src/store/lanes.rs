@@ -1,6 +1,8 @@
 //! What the engine loads: channels that have work, with their place in the log. Cost follows work: every query
 //! here is bounded and answered by an index that holds only rows with something to do.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
@@ -10,7 +12,9 @@ use super::{
     connection::{Connection, Handle, on},
     cursors::CursorRow,
     error::StoreResult,
-    schema::{self, channels, cursors, work},
+    exceptions::{self, WaitingRedrive},
+    notices::Notice,
+    schema::{self, channels, cursors, notices, work},
 };
 use crate::domain::{
     channel::{Channel, ChannelKey, ChannelState, ResourceKey},
@@ -26,11 +30,22 @@ pub struct LoadedLane {
     pub head: i64,
     /// What every level channel of the resource has had.
     pub fanned: i64,
+    /// What the channel is to be told, oldest first. Read with single channels alone: a level page leaves it out.
+    pub notices: Vec<Notice>,
+    /// What was parked and gets another attempt; left out likewise.
+    pub redrives: Vec<WaitingRedrive>,
 }
 
 impl From<ChannelView> for LoadedLane {
     fn from(view: ChannelView) -> Self {
-        Self { channel: view.channel, cursor: view.cursor, head: view.head, fanned: view.fanned }
+        Self {
+            channel: view.channel,
+            cursor: view.cursor,
+            head: view.head,
+            fanned: view.fanned,
+            notices: Vec::new(),
+            redrives: Vec::new(),
+        }
     }
 }
 
@@ -58,8 +73,20 @@ impl Store {
         let keys: Vec<i64> = keys.into_iter().map(|key| key.0).collect();
         self.read(move |connection| {
             Box::pin(async move {
-                let rows = on!(connection, c => views!().filter(channels::id.eq_any(keys)).load(c).await)?;
-                rows.into_iter().map(|row| view(row).map(Into::into)).collect()
+                let rows = on!(connection, c => {
+                    views!().filter(channels::id.eq_any(keys.clone())).load(c).await
+                })?;
+                let lanes = rows.into_iter().map(|row| view(row).map(LoadedLane::from));
+                let mut lanes = lanes.collect::<StoreResult<Vec<_>>>()?;
+                let mut notices =
+                    by_channel(super::notices::waiting(connection, &keys).await?, |notice| notice.channel);
+                let mut redrives =
+                    by_channel(exceptions::redrives(connection, &keys).await?, |redrive| redrive.channel);
+                for lane in &mut lanes {
+                    lane.notices = notices.remove(&lane.channel.key).unwrap_or_default();
+                    lane.redrives = redrives.remove(&lane.channel.key).unwrap_or_default();
+                }
+                Ok(lanes)
             })
         })
         .await
@@ -127,6 +154,14 @@ impl Store {
     }
 }
 
+fn by_channel<T>(rows: Vec<T>, channel: impl Fn(&T) -> ChannelKey) -> HashMap<ChannelKey, Vec<T>> {
+    let mut grouped: HashMap<ChannelKey, Vec<T>> = HashMap::new();
+    for row in rows {
+        grouped.entry(channel(&row)).or_default().push(row);
+    }
+    grouped
+}
+
 macro_rules! level_query {
     ($resource:expr, $after:expr, $limit:expr) => {
         views!()
@@ -165,11 +200,13 @@ macro_rules! sweep_statements {
         let level = level_query!(1_i64, 0_i64, 1_i64);
         let expiring = super::channels::expiring_query!(1_i64, 1_i64).select(channels::id);
         let grace = super::channels::grace_query!(1_i64, 1_i64).select(channels::id);
+        let notices = super::notices::due_notices_query!(1_i64, 0_i64, 0_i64, 1_i64);
         [
             ("due", diesel::debug_query::<$backend, _>(&due).to_string()),
             ("busy", diesel::debug_query::<$backend, _>(&busy).to_string()),
             ("level", diesel::debug_query::<$backend, _>(&level).to_string()),
             ("expiring", diesel::debug_query::<$backend, _>(&expiring).to_string()),
+            ("notices", diesel::debug_query::<$backend, _>(&notices).to_string()),
             ("grace", diesel::debug_query::<$backend, _>(&grace).to_string()),
         ]
     }};

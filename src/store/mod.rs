@@ -23,7 +23,10 @@ mod lanes;
 mod lease;
 mod lock;
 mod migrate;
+mod notices;
 mod own;
+mod reminders;
+mod renewal;
 mod resources;
 mod schema;
 mod work;
@@ -37,15 +40,19 @@ pub use self::{
     attempts::RecordedAttempt,
     channels::{
         AdvanceOutcome, ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner,
-        ResumeOutcome, ResumedBy,
+        ReplayOutcome, ResumeOutcome, ResumedBy,
     },
     checkpoint::{Attempt, Checkpoint, Checkpointed, OUTCOMES_MAX, Parked},
     error::{StoreError, StoreResult},
+    exceptions::{ParkedChoice, REDRIVES_MAX, WaitingRedrive},
     filesystem::{OnNetwork, refuse_network},
     journal::{BATCH_EVENTS_MAX, Fingerprint, NewEvent, Placed, Publish, PublishOutcome},
     lanes::LoadedLane,
     lease::{Lease, LeaseTerm},
     lock::{LockError, StoreLock, running_server},
+    notices::{Notice, NoticeProgress},
+    reminders::Reminding,
+    renewal::Looked,
     resources::Head,
     work::BusyResource,
 };

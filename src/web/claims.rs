@@ -16,8 +16,11 @@ use super::{
     v1::{Problem, json_answer, page_token, read_page_token},
 };
 use crate::{
-    app::{claims::ClaimPage, feed::PAGE_MAX},
-    domain::{event::Event, id},
+    app::{
+        claims::{ClaimItem, ClaimPage},
+        feed::PAGE_MAX,
+    },
+    domain::{id, invalid::Invalid},
 };
 
 const BODY_BYTES_MAX: usize = 16 * 1_024;
@@ -37,7 +40,8 @@ async fn pull(
     let query = Query::read(&request, &["limit", "pageToken"])?;
     let limit = query.number("limit", PAGE_DEFAULT, 1, i64::try_from(PAGE_MAX).unwrap_or(i64::MAX))?;
     let after = read_page_token(query.get("pageToken"))?;
-    let page = web.app.pull_claim(&capability, after, usize::try_from(limit).unwrap_or(1)).await?;
+    let page = web.app.pull_claim(&capability, after, usize::try_from(limit).unwrap_or(1)).await;
+    let page = web.guesses.weigh(&request, &web.app, page)?;
     let mut answer = json_answer(StatusCode::OK, &page_json(&page));
     // Previews and caches must not keep what only the holder of the URL may read.
     answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("private, no-store"));
@@ -46,33 +50,53 @@ async fn pull(
 }
 
 async fn acknowledge(
+    request: HttpRequest,
     capability: Path<String>,
     payload: Payload,
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let mut body = Object::parse(&bytes)?;
-    let through = body.take_required_whole_number("through")?;
+    let (through, ids) = (body.take_whole_number("through")?, body.take_strings("ids")?);
+    let missing = body.error("through", Invalid::Missing);
     body.finish()?;
-    let number = web.app.acknowledge_claim(&capability, through).await?;
-    Ok(json_answer(StatusCode::OK, &json!({ "through": number })))
+    if through.is_none() && ids.is_none() {
+        return Err(missing.into());
+    }
+    let mut answer = json!({});
+    // What is wrong with the ids is found before anything moves.
+    if let Some(ids) = ids {
+        let settled = web.app.settle_claims(&capability, &ids).await;
+        answer["settled"] = web.guesses.weigh(&request, &web.app, settled)?.into();
+    }
+    if let Some(through) = through {
+        let number = web.app.acknowledge_claim(&capability, through).await;
+        answer["through"] = web.guesses.weigh(&request, &web.app, number)?.into();
+    }
+    Ok(json_answer(StatusCode::OK, &answer))
 }
 
-async fn resume(capability: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    web.app.resume_claim(&capability).await?;
+async fn resume(
+    request: HttpRequest,
+    capability: Path<String>,
+    web: Data<Web>,
+) -> Result<HttpResponse, Problem> {
+    let resumed = web.app.resume_claim(&capability).await;
+    web.guesses.weigh(&request, &web.app, resumed)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 fn page_json(page: &ClaimPage) -> Value {
-    let items: Vec<Value> = page.events.iter().map(|event| item_json(page, event)).collect();
+    let items: Vec<Value> = page.items.iter().map(|item| item_json(page, item)).collect();
     let mut answer = json!({ "items": items, "earliestNumber": page.earliest_number });
-    if let Some(last) = page.events.last().filter(|_| page.has_more) {
-        answer["nextPageToken"] = page_token(page.channel.number_of(last.seq)).into();
+    if let Some(last) = page.items.last().filter(|_| page.has_more) {
+        answer["nextPageToken"] = page_token(page.channel.number_of(last.event.seq)).into();
     }
     answer
 }
 
-fn item_json(page: &ClaimPage, event: &Event) -> Value {
+fn item_json(page: &ClaimPage, item: &ClaimItem) -> Value {
+    let event = &item.event;
     let number = page.channel.number_of(event.seq);
     let payload = event.payload.as_ref();
     json!({
@@ -84,6 +108,6 @@ fn item_json(page: &ClaimPage, event: &Event) -> Value {
         "time": event.published_at.to_rfc3339(),
         "contentType": payload.map(|payload| payload.content_type.as_str()),
         "dataBase64": payload.map(|payload| BASE64_STANDARD.encode(&payload.bytes)),
-        "parked": false,
+        "parked": item.parked,
     })
 }

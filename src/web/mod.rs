@@ -8,6 +8,7 @@ mod body;
 mod claims;
 mod extract;
 mod google;
+mod guesses;
 mod openapi;
 mod ops;
 mod v1;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 
+use self::guesses::Guesses;
 use crate::{app::App, jobs::Jobs};
 
 /// What handlers work with.
@@ -25,6 +27,13 @@ pub struct Web {
     pub jobs: Arc<Jobs>,
     /// Where the native API lives, such as `/v1`.
     pub native_prefix: String,
+    guesses: Guesses,
+}
+
+impl Web {
+    pub fn new(app: App, jobs: Arc<Jobs>, native_prefix: String) -> Self {
+        Self { app, jobs, native_prefix, guesses: Guesses::default() }
+    }
 }
 
 /// All routes, without a socket, so that tests can read them.

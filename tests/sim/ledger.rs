@@ -157,7 +157,11 @@ impl Ledger {
             }
             // A receiver that was left cannot end the channel.
             Verdict::Gone => self.gone |= !self.readdressed,
-            Verdict::Failed | Verdict::Overloaded | Verdict::Forbidden => {}
+            Verdict::Failed
+            | Verdict::Overloaded
+            | Verdict::Forbidden
+            | Verdict::Refused
+            | Verdict::Moved => {}
         }
         place.attempts += 1;
         place.client_errors += u32::from(outcome.status.is_some_and(is_client_error));

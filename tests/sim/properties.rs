@@ -204,8 +204,8 @@ fn honest_records(transcript: &Transcript) -> Kept {
             ensure!(record.outcome == outcomes, "{record:?} is outcome {outcomes}");
             ensure!(record.attempt == attempt, "{record:?} of attempt {attempt}");
             ensure!(record.seq == place.settled, "{record:?} at {}", place.settled);
-            ensure!(record.parked == place.parked, "{record:?}, parked: {}", place.parked);
-            let Failing { attempts, client_errors, since, due_at, pinned } = &record.failing;
+            ensure!(record.parked.is_some() == place.parked, "{record:?}, parked: {}", place.parked);
+            let Failing { attempts, client_errors, since, due_at, pinned, .. } = &record.failing;
             let failures = (*attempts, *client_errors, *since, *pinned);
             let own = (place.attempts, place.client_errors, place.since, place.attempted);
             ensure!(failures == own, "{record:?} after {own:?}");

@@ -4,7 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use proptest::{collection, option, prelude::*, sample};
 use watchpost::{
-    domain::{backoff::Schedule, channel::CatchUp, cursor::Failing, outcome::Verdict, time::Timestamp},
+    domain::{
+        backoff::Schedule,
+        channel::{CatchUp, OnExhausted},
+        claim::Reminders,
+        cursor::Failing,
+        outcome::Verdict,
+        time::Timestamp,
+    },
     engine::machine::{Action, Input, Lane, Outcome, Send, Terms, UNSAVED_MAX},
 };
 
@@ -37,6 +44,12 @@ fn terms() -> impl Strategy<Value = Terms> {
         |(active, probing, window, expires_at, catch_up, schedule)| Terms {
             active,
             probing,
+            reminded: false,
+            reminders: Arc::new(Reminders::new(vec![Duration::from_hours(1)]).expect("a schedule")),
+            max_attempts: None,
+            on_exhausted: OnExhausted::Suspend,
+            judges_payload: false,
+            rate_limit: None,
             window,
             expires_at,
             catch_up,
@@ -53,6 +66,7 @@ fn lanes() -> impl Strategy<Value = Lane> {
             since,
             due_at,
             pinned,
+            ..Failing::default()
         });
     (numbers(), numbers(), numbers(), failing, option::of(times()), terms()).prop_map(
         |(start_seq, head, settled, failing, last_success_at, terms)| {
@@ -145,6 +159,8 @@ proptest! {
                         prop_assert!(sent.is_none() && (!queued || given_back), "asks after {:?}", given);
                     }
                     Action::WakeAt(at) => prop_assert!(at > now),
+                    Action::Tell { .. } => prop_assert!(false, "nothing is to be told"),
+                    Action::Ping | Action::Readdress => {}
                     Action::Record(record) => {
                         prop_assert!(ends, "{:?} after {:?}", record, given);
                         prop_assert_eq!(record.seq, lane.settled());

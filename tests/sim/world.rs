@@ -3,11 +3,14 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use watchpost::{
     domain::{
+        channel::OnExhausted,
+        claim::Reminders,
         cursor::Failing,
         outcome::{Verdict, of_status},
         time::{Timestamp, millis_of},
@@ -68,12 +71,22 @@ pub fn live(history: History) -> Transcript {
     world.transcript
 }
 
+fn reminders() -> Arc<Reminders> {
+    Arc::new(Reminders::new(vec![Duration::from_hours(1)]).expect("a schedule"))
+}
+
 impl World {
     fn open(history: History) -> Self {
         let History { start_seq, now, catch_up, schedule, .. } = history;
         let terms = Terms {
             active: true,
             probing: false,
+            reminded: false,
+            reminders: reminders(),
+            max_attempts: None,
+            on_exhausted: OnExhausted::Suspend,
+            judges_payload: false,
+            rate_limit: None,
             // Suspension has tests of its own; here failures may last.
             window: std::time::Duration::MAX,
             expires_at: now.plus(LIFETIME),
@@ -219,7 +232,11 @@ impl World {
                     self.timers.insert(at);
                 }
                 Action::EndGone => self.gone = true,
-                Action::Suspend { .. } | Action::Resume => unreachable!("no window ends here: {action:?}"),
+                Action::Suspend { .. }
+                | Action::Resume
+                | Action::Tell { .. }
+                | Action::Ping
+                | Action::Readdress => unreachable!("no window ends here, and nothing is told: {action:?}"),
             }
         }
     }

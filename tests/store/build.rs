@@ -12,8 +12,8 @@ use watchpost::{
         time::Timestamp,
     },
     store::{
-        Attempt, ChannelView, Checkpoint, Checkpointed, NewChannel, NewEvent, OpenOutcome, Owner, Placed,
-        Publish, PublishOutcome, Store,
+        Attempt, BusyResource, ChannelView, Checkpoint, Checkpointed, NewChannel, NewEvent, OpenOutcome,
+        Owner, Placed, Publish, PublishOutcome, Store,
     },
 };
 
@@ -152,6 +152,14 @@ pub async fn checkpoint(store: &Store, checkpoint: Checkpoint) -> Checkpointed {
     store.checkpoint(checkpoint).await.unwrap()
 }
 
+/// Busy resources, apart from the one on which the project hears of its channels.
+pub async fn busy(store: &Store) -> Vec<BusyResource> {
+    let own = store.head(PROJECT, &ResourcePath::own_channels()).await.unwrap().map(|head| head.key);
+    let mut busy = store.busy_resources(ResourceKey(0), 10).await.unwrap();
+    busy.retain(|busy| Some(busy.resource) != own);
+    busy
+}
+
 /// Records that every level channel has had the log up to `seq`.
 pub async fn fan(store: &Store, resource: ResourceKey, seq: i64) {
     checkpoint(store, Checkpoint { fanned: vec![(resource, seq)], ..Checkpoint::default() }).await;
@@ -167,6 +175,7 @@ pub fn attempt(channel: ChannelKey, number: i64) -> Attempt {
         outcome: "delivered",
         status: Some(204),
         error: None,
+        notice: None,
     }
 }
 

@@ -38,6 +38,8 @@ async fn cursor_rows_come_back_as_written(base: Base) {
             since: Some(at(1)),
             due_at: Some(at(2)),
             pinned: Some(7),
+            refusals: 8,
+            failures: 9,
         },
         last_success_at: Some(at(3)),
         ..cursor(&one)
@@ -79,7 +81,7 @@ async fn a_moved_cursor_is_reported_and_its_attempts_kept(base: Base) {
 async fn fanned_rises_and_the_work_goes_when_it_has_caught_up(base: Base) {
     let store = base.store().await;
     let resource = level(&store, "c", "r").await.resource;
-    let busy = async || store.busy_resources(watchpost::domain::channel::ResourceKey(0), 10).await.unwrap();
+    let busy = async || crate::build::busy(&store).await;
     assert_eq!(busy().await, []);
     grow(&store, "r", 3).await;
     assert_eq!(busy().await, [BusyResource { resource, head: 3, fanned: 0 }]);
@@ -129,7 +131,16 @@ async fn a_level_cursor_counts_as_fanned(base: Base) {
 async fn parked_rows_are_written_once(base: Base) {
     let store = base.store().await;
     let channel = opened(&store, channel("c", "r")).await;
-    let parked = |seq, status| Parked { channel: channel.key, seq, status, attempts: 3, at: at(5) };
+    let parked = |seq, status| Parked {
+        channel: channel.key,
+        seq,
+        status,
+        error: None,
+        attempts: 3,
+        reason: "poison",
+        again: false,
+        at: at(5),
+    };
     for _ in 0..2 {
         let rows = vec![parked(1, Some(400)), parked(2, None)];
         checkpoint(&store, Checkpoint { parked: rows, ..Default::default() }).await;

@@ -2,7 +2,7 @@
 
 use tokio::task::JoinSet;
 use watchpost::{
-    domain::{channel::ResourceKey, time::Timestamp},
+    domain::time::Timestamp,
     store::{ChannelChange, Checkpoint},
 };
 
@@ -31,7 +31,7 @@ async fn no_work_is_lost_between_publish_and_checkpoint(base: Base) {
     let mut reached = 0;
     loop {
         let is_over = publishing.try_join_next().is_some() || publishing.is_empty();
-        let busy = store.busy_resources(ResourceKey(0), 10).await.unwrap();
+        let busy = crate::build::busy(store).await;
         match busy.as_slice() {
             [] if is_over => break,
             [] => tokio::task::yield_now().await,

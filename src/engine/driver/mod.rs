@@ -77,6 +77,8 @@ enum Message {
     Found {
         busy: Vec<BusyResource>,
         due: Vec<ChannelKey>,
+        /// Channels that are to be told something.
+        told: Vec<ChannelKey>,
         done: bool,
     },
     Poll,
@@ -300,8 +302,9 @@ impl Driver {
                     self.change(lane);
                 }
             }
-            Message::Found { busy, due, done } => {
+            Message::Found { busy, due, told, done } => {
                 self.take_found(busy, due);
+                self.take_told(told);
                 if done {
                     self.reading -= 1;
                     self.sweeping = false;
@@ -319,21 +322,29 @@ impl Driver {
     /// Lets a machine decide and does what it says.
     fn step(&mut self, key: ChannelKey, input: Input, mut attempted: Option<Attempted>) {
         let now = self.context.clock.now();
+        let moved_to = attempted.as_ref().and_then(|attempted| attempted.moved_to.clone());
         let Some(resident) = self.lanes.get_mut(key) else { return };
         let actions = resident.lane.step(input, now);
         for action in actions {
             match action {
                 Action::AskSlot => {
                     if let Some(resident) = self.lanes.get(key) {
-                        self.slots.ask(resident.target.origin(), key);
+                        self.slots.ask(resident.origin(), key);
                     }
                 }
                 Action::Send(send) => self.send(key, send),
+                Action::Tell { notice, attempt } => self.tell(key, notice, attempt),
                 Action::Record(record) => self.record(key, record, attempted.take()),
                 Action::WakeAt(at) => self.set_timer(key, at),
                 Action::EndGone => self.change_state(key, NewState::Gone),
                 Action::Suspend { probe_at } => self.change_state(key, NewState::Suspended { probe_at }),
                 Action::Resume => self.change_state(key, NewState::Resumed),
+                Action::Ping => self.change_state(key, NewState::Pinged),
+                Action::Readdress => {
+                    if let Some(to) = moved_to.clone() {
+                        self.change_state(key, NewState::Readdressed { to });
+                    }
+                }
             }
         }
     }
@@ -365,6 +376,7 @@ impl Driver {
             resource,
             place,
             attempt: attempted.map(|attempted| attempted.attempt),
+            moved: resident.moved,
         });
     }
 }

@@ -88,6 +88,21 @@ impl Driver {
         }
     }
 
+    /// Takes channels that are to be told something: what exactly is read with them.
+    pub(super) fn take_told(&mut self, told: Vec<ChannelKey>) {
+        let mut unread = Vec::new();
+        for key in told {
+            match self.lanes.get(key) {
+                Some(resident) if resident.lane.has_notices() => self.step(key, Input::Time, None),
+                _ if self.expected.insert(key) => unread.push(key),
+                _ => {}
+            }
+        }
+        if !unread.is_empty() {
+            self.reads.push_back(Read::Changed { channels: unread, taken: None });
+        }
+    }
+
     pub(super) fn start_read(&mut self, read: Read) {
         self.reading += 1;
         let (context, guard, inbox) =
@@ -178,7 +193,7 @@ async fn read_work(
         let busy = until_done(context, || context.store.busy_resources(after, PAGE)).await?;
         let Some(last) = busy.last() else { break };
         after = last.resource;
-        let _ = inbox.send(Message::Found { busy, due: Vec::new(), done: false });
+        let _ = inbox.send(Message::Found { busy, due: Vec::new(), told: Vec::new(), done: false });
     }
     let by = context.clock.now().plus(ahead);
     let mut after = None;
@@ -187,9 +202,17 @@ async fn read_work(
         let Some(last) = due.last() else { break };
         after = Some(*last);
         let due = due.into_iter().map(|(_, key)| key).collect();
-        let _ = inbox.send(Message::Found { busy: Vec::new(), due, done: false });
+        let _ = inbox.send(Message::Found { busy: Vec::new(), due, told: Vec::new(), done: false });
     }
-    let _ = inbox.send(Message::Found { busy: Vec::new(), due: Vec::new(), done: true });
+    let mut after = None;
+    loop {
+        let told = until_done(context, || context.store.due_notices(by, after, PAGE)).await?;
+        let Some(last) = told.last() else { break };
+        after = Some(*last);
+        let told = told.into_iter().map(|(_, key)| key).collect();
+        let _ = inbox.send(Message::Found { busy: Vec::new(), due: Vec::new(), told, done: false });
+    }
+    let _ = inbox.send(Message::Found { busy: Vec::new(), due: Vec::new(), told: Vec::new(), done: true });
     Some(())
 }
 

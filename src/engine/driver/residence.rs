@@ -6,17 +6,30 @@ use super::{Driver, Entry, Input, Loading, Read, reading::FAR};
 use crate::{
     domain::{
         backoff::Schedule,
-        channel::{Channel, ChannelKey, ChannelState, ResourceKey},
+        channel::{Channel, ChannelKey, ChannelState, Face, ResourceKey},
         cursor::Failing,
+        notice::NoticeKind,
         time::Timestamp,
     },
     engine::{
         lanes::Resident,
-        machine::{Lane, Terms},
+        machine::{Lane, Redrive, Terms, Waiting},
         target::Target,
     },
-    store::LoadedLane,
+    store::{LoadedLane, Notice, WaitingRedrive},
 };
+
+/// What a lane hears of what waits beside its log.
+fn waiting(notices: &[Notice], redrives: &[WaitingRedrive]) -> Input {
+    let notices = notices.iter().map(|notice| Waiting {
+        id: notice.id,
+        attempts: notice.attempts,
+        due_at: notice.due_at,
+        after_expiry: notice.kind == NoticeKind::Expired,
+    });
+    let redrives = redrives.iter().map(|redrive| Redrive { seq: redrive.seq, attempts: redrive.attempts });
+    Input::Waiting { notices: notices.collect(), redrives: redrives.collect() }
+}
 
 /// How long a resource rests in memory after its last event.
 const IDLE: Duration = Duration::from_mins(1);
@@ -44,7 +57,11 @@ impl Driver {
             self.terms(&loaded.channel),
         );
         lane.delay_first_attempt(self.context.clock.now());
+        let waiting = waiting(&loaded.notices, &loaded.redrives);
         let resident = Resident {
+            notices: loaded.notices,
+            redrives: loaded.redrives,
+            redirected_to: None,
             recorded: lane.settled(),
             moved: loaded.cursor.moved,
             stored_behind: loaded.cursor.behind,
@@ -55,13 +72,14 @@ impl Driver {
             lane,
         };
         // A row that says "wake me" although nothing is to be done is put right, or every sweep would find it.
-        let idle = !resident.lane.is_pending() || !resident.lane.is_active();
+        let nothing_beside = resident.redrives.is_empty();
+        let idle = (!resident.lane.is_pending() && nothing_beside) || !resident.lane.is_active();
         let stale_row = resident.stored_behind && !resident.lane.is_failing() && idle;
         self.lanes.insert(key, resident);
         if stale_row {
             self.write_place(key);
         }
-        self.step(key, Input::Time, None);
+        self.step(key, waiting, None);
     }
 
     /// Applies a channel's new revision.
@@ -73,14 +91,21 @@ impl Driver {
         self.newest.insert(key, loaded.channel.rev);
         let terms = self.terms(&loaded.channel);
         let active = terms.active;
+        let waiting = waiting(&loaded.notices, &loaded.redrives);
         let Some(resident) = self.lanes.get_mut(key) else {
-            if active {
+            // One that has ended may still have to be told so.
+            if active || !loaded.notices.is_empty() {
                 self.admit(loaded);
             }
             return;
         };
         resident.target.make_stale();
-        let readdressed = resident.target.channel.address != loaded.channel.address;
+        let new_address = &loaded.channel.address;
+        let readdressed = resident.target.channel.address != *new_address
+            && resident.redirected_to.as_ref() != Some(new_address);
+        let rewound = resident.target.channel.replays != loaded.channel.replays;
+        resident.notices = loaded.notices;
+        resident.redrives = loaded.redrives;
         // `moved` rises with everything that sets the row from outside, so that no older checkpoint undoes it. The
         // row may be ahead of memory (an acknowledgement) or behind it (outcomes that are not saved yet): the higher
         // place counts, and is written again under the new `moved`.
@@ -89,24 +114,28 @@ impl Driver {
         resident.stored_behind |= loaded.cursor.behind;
         let target = Arc::new(self.target(loaded.channel));
         if let Some(resident) = self.lanes.get_mut(key) {
-            let leaves_queue = resident.lane.is_queued() && resident.target.origin() != target.origin();
+            let waited_at = resident.origin().clone();
             resident.target = target;
-            if leaves_queue {
+            if resident.lane.is_queued() && *resident.origin() != waited_at {
                 // It waits where it belongs now, not behind those of a host that it has left.
-                self.slots.ask(resident.target.origin(), key);
+                self.slots.ask(resident.origin(), key);
             }
         }
         // A channel that was ended knew the log only up to its end.
         self.step(key, Input::Head(loaded.head), None);
-        if moved {
+        if rewound {
+            self.step(key, Input::Rewound(loaded.cursor.seq), None);
+        } else if moved {
             self.step(key, Input::Moved(loaded.cursor.seq), None);
         }
+        self.step(key, waiting, None);
         self.step(key, Input::Changed { terms, readdressed }, None);
         // A row that a checkpoint did not write is written now, so that the lane learns that it is saved.
         // So is one that says "wake me" although nothing is to be done any more.
         let is_told = self.lanes.get(key).is_none_or(|resident| {
             let lane = &resident.lane;
-            let stale = resident.stored_behind && !lane.is_failing() && !lane.is_pending();
+            let idle = !lane.is_pending() && !lane.has_redrives();
+            let stale = resident.stored_behind && !lane.is_failing() && idle;
             lane.is_at_rest() && !stale
         });
         if moved || !active || !is_told {
@@ -122,10 +151,18 @@ impl Driver {
     fn terms(&self, channel: &Channel) -> Terms {
         let own =
             channel.options.retry_schedule_ms.iter().map(|millis| Duration::from_millis(*millis)).collect();
+        let options = &channel.options;
+        let settings = &self.context.settings;
         Terms {
             active: channel.state.sends(),
             probing: channel.state == ChannelState::Suspended,
-            window: self.context.settings.retry_window,
+            reminded: options.lifecycle,
+            reminders: Arc::clone(&settings.reminding.schedule),
+            window: options.retry_window_ms.map_or(settings.retry_window, Duration::from_millis),
+            max_attempts: options.max_attempts,
+            on_exhausted: options.on_exhausted,
+            judges_payload: channel.face == Face::Native && channel.payload,
+            rate_limit: options.rate_limit,
             expires_at: channel.expires_at,
             catch_up: channel.catch_up,
             schedule: Schedule::new(own)
@@ -146,6 +183,7 @@ impl Driver {
             resource: resident.target.channel.resource,
             place: resident.lane.place(),
             attempt: None,
+            moved: resident.moved,
         });
     }
 

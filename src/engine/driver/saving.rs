@@ -1,8 +1,11 @@
 //! Outcomes become durable: one checkpoint at a time, the next as soon as the last is written.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
-use super::{Batch, Checkpointed, Driver, Input, Message, Read, StoreError, reading::STORE_RETRY};
+use super::{Batch, Checkpointed, Driver, Input, Message, NewState, Read, StoreError, reading::STORE_RETRY};
 use crate::{domain::channel::ChannelKey, engine::Context, store::Checkpoint};
 
 impl Driver {
@@ -35,6 +38,10 @@ impl Driver {
                     self.reads.push_front(Read::Changed { channels, taken: None });
                 }
                 let moved: HashSet<ChannelKey> = checkpointed.moved.into_iter().collect();
+                let parked = batch.checkpoint.parked.iter().map(|parked| parked.channel);
+                for channel in parked.collect::<BTreeSet<_>>() {
+                    self.change_state(channel, NewState::Parked);
+                }
                 for (channel, outcome) in batch.saved {
                     if moved.contains(&channel) {
                         if let Some(resident) = self.lanes.get_mut(channel) {

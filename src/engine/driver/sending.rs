@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::{
     Driver, Input, Message, Report,
     reading::{read_lanes, until_done},
@@ -9,11 +11,12 @@ use super::{
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelState},
+        notice::NoticeKind,
         outcome::Verdict,
         time::Timestamp,
     },
     engine::{
-        delivery::{self, End},
+        delivery::{self, End, Telling},
         machine::{Outcome, Send},
         slots::Feedback,
     },
@@ -63,7 +66,7 @@ impl Driver {
         if !resident.lane.is_queued() {
             return false;
         }
-        if resident.target.origin() != origin {
+        if resident.origin() != origin {
             // The address changed while it waited: it has queued anew where it belongs.
             return false;
         }
@@ -79,8 +82,21 @@ impl Driver {
         let Some(resident) = self.lanes.get(key) else { return };
         let (context, guard) = (Arc::clone(&self.context), Arc::clone(&self.guard));
         let (target, inbox) = (Arc::clone(&resident.target), self.inbox.clone());
+        let replay = resident.replay_of(send);
         self.tasks.spawn("delivery", async move {
-            let report = delivery::deliver(&context, &guard, key, target, send).await;
+            let report = delivery::deliver(&context, &guard, key, target, send, replay).await;
+            let _ = inbox.send(Message::Delivered(report));
+        });
+    }
+
+    pub(super) fn tell(&mut self, key: ChannelKey, notice: i64, attempt: u32) {
+        let Some(resident) = self.lanes.get(key) else { return };
+        let Some(notice) = resident.notices.iter().find(|known| known.id == notice).cloned() else { return };
+        let (context, guard) = (Arc::clone(&self.context), Arc::clone(&self.guard));
+        let (target, inbox) = (Arc::clone(&resident.target), self.inbox.clone());
+        let telling = Telling { notice, attempt, seq: resident.lane.settled() };
+        self.tasks.spawn("notice", async move {
+            let report = delivery::tell(&context, &guard, key, target, telling).await;
             let _ = inbox.send(Message::Delivered(report));
         });
     }
@@ -92,7 +108,7 @@ impl Driver {
         }
         for key in std::mem::take(&mut self.held) {
             if let Some(resident) = self.lanes.get(key) {
-                self.slots.ask(resident.target.origin(), key);
+                self.slots.ask(resident.origin(), key);
             }
         }
     }
@@ -101,15 +117,27 @@ impl Driver {
     pub(super) fn change_state(&mut self, key: ChannelKey, state: NewState) {
         let (context, inbox) = (Arc::clone(&self.context), self.inbox.clone());
         self.reading += 1;
+        if let (NewState::Readdressed { to }, Some(resident)) = (&state, self.lanes.get_mut(key)) {
+            resident.redirected_to = Some(to.clone());
+        }
         self.tasks.spawn("change of a channel's state", async move {
             let now = context.clock.now();
             let store = &context.store;
+            let reminding = || context.settings.reminding.clone();
             let changed = match state {
                 NewState::Gone => {
                     until_done(&context, || store.end_channel(key, ChannelState::Gone, now)).await
                 }
+                NewState::Parked => until_done(&context, || store.remind(key, reminding(), now)).await,
+                NewState::Pinged => {
+                    let ping = || store.create_notice(key, NoticeKind::Ping, Value::Null, now);
+                    until_done(&context, ping).await.map(|_| true)
+                }
+                NewState::Readdressed { to } => {
+                    until_done(&context, || store.readdress_channel(key, to.clone())).await
+                }
                 NewState::Suspended { probe_at } => {
-                    until_done(&context, || store.suspend_channel(key, probe_at, now)).await
+                    until_done(&context, || store.suspend_channel(key, probe_at, reminding(), now)).await
                 }
                 NewState::Resumed => until_done(&context, || store.end_suspension(key, now)).await,
             };
@@ -124,7 +152,7 @@ impl Driver {
 }
 
 /// What an outcome makes of a channel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum NewState {
     /// After a 410.
     Gone,
@@ -132,4 +160,10 @@ pub enum NewState {
     Suspended { probe_at: Timestamp },
     /// After a probe that succeeded.
     Resumed,
+    /// Something was set aside: its owner is told, and its receiver reminded.
+    Parked,
+    /// Whether the receiver works is to be found out.
+    Pinged,
+    /// After a redirect that the channel takes over.
+    Readdressed { to: String },
 }

@@ -21,11 +21,37 @@ pub enum Input {
     Time,
     /// The cursor was moved forward from outside: everything up to this seq is terminal.
     Moved(i64),
+    /// The cursor was moved back from outside: everything after this seq is to be sent again.
+    Rewound(i64),
     /// The channel has changed; `readdressed` when a failing receiver may have been replaced.
     Changed {
         terms: Terms,
         readdressed: bool,
     },
+    /// The notices that wait, in their order, and the parked notifications that are to be tried again.
+    Waiting {
+        notices: Vec<Waiting>,
+        redrives: Vec<Redrive>,
+    },
+}
+
+/// A notice that waits to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub id: i64,
+    /// Attempts so far.
+    pub attempts: u32,
+    pub due_at: Timestamp,
+    /// Whether it may leave although the channel's time is over.
+    pub after_expiry: bool,
+}
+
+/// A parked notification that gets one more attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redrive {
+    pub seq: i64,
+    /// Attempts so far.
+    pub attempts: u32,
 }
 
 /// What came of a request.
@@ -46,6 +72,11 @@ pub enum Action {
     /// Ask for a slot; answer with `Input::Slot`.
     AskSlot,
     Send(Send),
+    /// Send this notice; answer with an outcome whose `through` does not matter.
+    Tell {
+        notice: i64,
+        attempt: u32,
+    },
     /// Make the lane's new place durable, with this outcome.
     Record(Record),
     /// Say `Input::Time` at this moment.
@@ -58,6 +89,10 @@ pub enum Action {
     },
     /// A probe succeeded: the channel goes on.
     Resume,
+    /// The payload may be at fault: find out by a ping whether the receiver works.
+    Ping,
+    /// The answer named the channel's new address.
+    Readdress,
 }
 
 /// A notification to be sent.
@@ -71,6 +106,8 @@ pub struct Send {
     pub pinned: bool,
     /// 1, 2, …
     pub attempt: u32,
+    /// It was parked, and gets another attempt beside the cursor.
+    pub redriven: bool,
 }
 
 /// A lane's place, after an outcome or between them.
@@ -83,6 +120,54 @@ pub struct Record {
     pub outcome: u64,
     /// The attempt's number among those of its notification.
     pub attempt: u32,
-    /// The notification was set aside.
-    pub parked: bool,
+    /// A notification was set aside.
+    pub parked: Option<Parking>,
+    /// A parked notification arrived after all.
+    pub redriven: Option<i64>,
+    /// What became of a notice.
+    pub notice: Option<NoticeMark>,
+}
+
+/// A notification that is set aside, with the evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parking {
+    pub seq: i64,
+    pub reason: ParkReason,
+    pub status: Option<u16>,
+    pub attempts: u32,
+}
+
+/// Why a notification was set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParkReason {
+    /// The receiver knows no sync.
+    SyncRefused,
+    /// It was redirected, and the channel's owner wants that to be the end.
+    Redirected,
+    /// The retry window is over, and the channel goes on.
+    Exhausted,
+    /// The payload was refused again and again by a receiver that works.
+    Poison,
+    /// Another attempt failed as well.
+    RedriveFailed,
+}
+
+impl ParkReason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SyncRefused => "syncRefused",
+            Self::Redirected => "redirected",
+            Self::Exhausted => "exhausted",
+            Self::Poison => "poison",
+            Self::RedriveFailed => "redriveFailed",
+        }
+    }
+}
+
+/// Where a notice stands; without a due time it is through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoticeMark {
+    pub id: i64,
+    pub attempts: u32,
+    pub due_at: Option<Timestamp>,
 }

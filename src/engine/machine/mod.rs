@@ -11,26 +11,27 @@
 //! What it does not know: which resource, which address, how many other channels. A lane's level in the fan-out
 //! is `lanes`' business.
 
+mod concluding;
+mod deciding;
 mod messages;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-pub use self::messages::{Action, Input, Outcome, Record, Send};
+pub use self::concluding::SYNC_REFUSALS_MAX;
+pub use self::messages::{
+    Action, Input, NoticeMark, Outcome, ParkReason, Parking, Record, Redrive, Send, Waiting,
+};
 use crate::domain::{
-    backoff::{self, PROBE_WAIT_MAX, Schedule},
-    channel::CatchUp,
+    backoff::Schedule,
+    channel::{CatchUp, OnExhausted, RateLimit},
+    claim::Reminders,
     cursor::Failing,
-    outcome::{Verdict, is_client_error},
+    rate::Bucket,
     time::Timestamp,
 };
 
 /// Outcomes that a fifo lane may be ahead of its durable cursor: what a crash repeats, besides one in flight.
 pub const UNSAVED_MAX: u64 = 4;
-/// Refusals after which a sync is parked, so that a receiver that knows no sync still gets its events.
-pub const SYNC_REFUSALS_MAX: u32 = 3;
-/// The wait after a failure of our own.
-const OURS_WAIT: Duration = Duration::from_secs(1);
-
 /// What a change of the channel may alter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
@@ -38,8 +39,18 @@ pub struct Terms {
     pub active: bool,
     /// The channel is suspended: its head is only probed, until a 2xx.
     pub probing: bool,
-    /// How long failures may last, from the first since the last 2xx, before the channel is suspended.
+    /// It asked for notices: while it is suspended it is reminded, and not probed with its head.
+    pub reminded: bool,
+    /// When it is reminded, or probed.
+    pub reminders: Arc<Reminders>,
+    /// How long failures may last, from the first since the last 2xx, before the channel is exhausted.
     pub window: Duration,
+    /// How many failures since the last 2xx exhaust it, however soon.
+    pub max_attempts: Option<u32>,
+    pub on_exhausted: OnExhausted,
+    /// Notifications carry a payload that may be at fault.
+    pub judges_payload: bool,
+    pub rate_limit: Option<RateLimit>,
     pub expires_at: Timestamp,
     pub catch_up: CatchUp,
     pub schedule: Arc<Schedule>,
@@ -62,6 +73,18 @@ pub struct Lane {
     phase: Phase,
     /// A wait that is nobody's failure: a first attempt's delay, or trouble of our own.
     hold_until: Option<Timestamp>,
+    /// What the channel is to be told, oldest first.
+    notices: Vec<Waiting>,
+    /// Parked notifications that get another attempt, with their attempts so far.
+    redrives: BTreeMap<i64, u32>,
+    bucket: Option<Bucket>,
+    /// What was concluded and is not durable yet: notices with what is left of them, redriven notifications.
+    told: BTreeMap<i64, (u64, Option<Waiting>)>,
+    redriven: BTreeMap<i64, u64>,
+    /// A ping that shall prove the receiver has been asked for since the head's last failure.
+    ping_asked: bool,
+    /// The last status that found fault with the head's payload.
+    refusal: Option<u16>,
     /// Outcomes so far, and how many of them are durable.
     outcomes: u64,
     saved: u64,
@@ -72,9 +95,19 @@ enum Phase {
     /// Nothing under way.
     Resting,
     /// A slot has been asked for.
-    Queued,
+    Queued(Cargo),
     /// A request is on its way; `readdressed` when the channel's address has changed since it left.
     InFlight { send: Send, readdressed: bool },
+    /// A notice is on its way.
+    Telling { notice: Waiting },
+}
+
+/// What a lane wants to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cargo {
+    Head,
+    Redrive(i64),
+    Notice(i64),
 }
 
 impl Lane {
@@ -99,6 +132,13 @@ impl Lane {
             gone: false,
             phase: Phase::Resting,
             hold_until: None,
+            notices: Vec::new(),
+            redrives: BTreeMap::new(),
+            bucket: None,
+            told: BTreeMap::new(),
+            redriven: BTreeMap::new(),
+            ping_asked: false,
+            refusal: None,
             outcomes: 0,
             saved: 0,
         }
@@ -136,17 +176,34 @@ impl Lane {
         self.settled < self.head
     }
 
-    /// Whether nothing is under way and every outcome is durable, so that the lane can leave memory.
-    pub const fn is_at_rest(&self) -> bool {
-        matches!(self.phase, Phase::Resting) && self.outcomes == self.saved
+    /// Whether nothing is under way beside the log, and every outcome is durable, so that the lane can leave memory.
+    pub fn is_at_rest(&self) -> bool {
+        let nothing_waits = self.notices.is_empty() && self.redrives.is_empty();
+        matches!(self.phase, Phase::Resting) && self.outcomes == self.saved && nothing_waits
     }
 
     pub const fn is_in_flight(&self) -> bool {
-        matches!(self.phase, Phase::InFlight { .. })
+        matches!(self.phase, Phase::InFlight { .. } | Phase::Telling { .. })
     }
 
     pub const fn is_queued(&self) -> bool {
-        matches!(self.phase, Phase::Queued)
+        matches!(self.phase, Phase::Queued(_))
+    }
+
+    /// What the slot that was asked for is for.
+    pub const fn queued(&self) -> Option<Cargo> {
+        if let Phase::Queued(cargo) = self.phase { Some(cargo) } else { None }
+    }
+
+    /// Whether parked notifications wait for another attempt.
+    pub fn has_redrives(&self) -> bool {
+        let under_way = matches!(self.phase, Phase::InFlight { send, .. } if send.redriven);
+        under_way || !self.redrives.is_empty()
+    }
+
+    /// Whether the channel is to be told something.
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty() || matches!(self.phase, Phase::Telling { .. })
     }
 
     /// Whether a request may leave now, apart from waits: asked again right before it does.
@@ -162,7 +219,9 @@ impl Lane {
             last_success_at: self.last_success_at,
             outcome: self.outcomes,
             attempt: self.failing.attempts,
-            parked: false,
+            parked: None,
+            redriven: None,
+            notice: None,
         }
     }
 
@@ -172,29 +231,46 @@ impl Lane {
         match input {
             Input::Head(head) => self.grow(head, now),
             Input::Time => {}
-            Input::Saved(outcome) => self.saved = self.saved.max(outcome.min(self.outcomes)),
+            Input::Saved(outcome) => {
+                self.saved = self.saved.max(outcome.min(self.outcomes));
+                let saved = self.saved;
+                self.told.retain(|_, (outcome, _)| *outcome > saved);
+                self.redriven.retain(|_, outcome| *outcome > saved);
+            }
             Input::Slot => {
-                if self.phase == Phase::Queued {
+                if let Phase::Queued(cargo) = self.phase {
                     self.phase = Phase::Resting;
-                    if self.wait(now).is_none() {
-                        let send = self.next_send();
-                        self.phase = Phase::InFlight { send, readdressed: false };
-                        self.hold_until = None;
-                        return vec![Action::Send(send)];
+                    // Asked again: it may have changed while the slot was waited for.
+                    if self.next_cargo(now) == Ok(cargo) {
+                        return vec![self.depart(cargo, now)];
                     }
                 }
             }
-            Input::NotSent => {
-                if matches!(self.phase, Phase::InFlight { .. }) {
+            Input::NotSent => match self.phase {
+                Phase::InFlight { send, .. } => {
                     self.phase = Phase::Resting;
+                    if send.redriven {
+                        self.redrives.insert(send.first, send.attempt.saturating_sub(1));
+                    }
                 }
-            }
+                Phase::Telling { notice } => {
+                    self.phase = Phase::Resting;
+                    self.notices.insert(0, notice);
+                }
+                Phase::Resting | Phase::Queued(_) => {}
+            },
             Input::Moved(seq) => {
                 if seq > self.settled {
                     self.settled = seq;
                     self.failing = Failing::default();
                 }
             }
+            Input::Rewound(seq) => {
+                self.settled = seq;
+                self.failing = Failing::default();
+                self.redrives.clear();
+            }
+            Input::Waiting { notices, redrives } => self.wait_for(notices, &redrives),
             Input::Outcome(outcome) => self.conclude(outcome, now, &mut actions),
             Input::Changed { terms, readdressed } => {
                 let sent_freely = self.terms.active && !self.terms.probing;
@@ -203,9 +279,11 @@ impl Lane {
                 if !sent_freely && !was_gone && terms.active && !terms.probing {
                     // Resumed by somebody, from a suspension or a pause: a fresh start, with a window of its own.
                     self.failing.since = None;
+                    self.failing.failures = 0;
                     self.try_at_once(now);
                 }
                 self.terms = terms;
+                self.fit_bucket(now);
                 if readdressed {
                     self.try_at_once(now);
                     if let Phase::InFlight { readdressed, .. } = &mut self.phase {
@@ -227,78 +305,21 @@ impl Lane {
         self.head = self.head.max(head);
     }
 
-    fn conclude(&mut self, outcome: Outcome, now: Timestamp, actions: &mut Vec<Action>) {
-        // INVARIANT: an outcome answers the one request in flight.
-        let Phase::InFlight { send, readdressed } = self.phase else { return };
-        if !(send.first..=send.through).contains(&outcome.through) {
-            return;
+    /// Takes in what waits besides the log. What is on its way, or was concluded and is not durable yet, is not sent
+    /// twice.
+    fn wait_for(&mut self, mut notices: Vec<Waiting>, redrives: &[Redrive]) {
+        if let Phase::Telling { notice } = self.phase {
+            notices.retain(|waiting| waiting.id != notice.id);
         }
-        self.phase = Phase::Resting;
-        let attempt = send.attempt;
-        let mut parked = false;
-        // A receiver that the channel has left cannot end it any more.
-        let verdict = match outcome.verdict {
-            Verdict::Gone if readdressed => Verdict::Failed,
-            verdict => verdict,
+        let own = |waiting: Waiting| match self.told.get(&waiting.id) {
+            Some((_, left)) => *left,
+            None => Some(waiting),
         };
-        let was_probing = self.terms.probing;
-        // The cursor may have been moved past it meanwhile: then it is no longer the head, and only told.
-        let is_head = send.first > self.settled;
-        match verdict {
-            Verdict::Ours => {
-                self.hold_until = Some(now.plus(OURS_WAIT));
-                return;
-            }
-            Verdict::Delivered => {
-                self.last_success_at = Some(now);
-                self.terms.probing = false;
-                if outcome.through > self.settled {
-                    self.settled = outcome.through;
-                    self.failing = Failing::default();
-                }
-            }
-            Verdict::Failed | Verdict::Overloaded | Verdict::Forbidden | Verdict::Gone if is_head => {
-                self.fail(outcome, attempt, now);
-                if readdressed {
-                    self.try_at_once(now);
-                }
-                if outcome.through == self.start_seq && self.failing.client_errors >= SYNC_REFUSALS_MAX {
-                    parked = true;
-                    self.settled = outcome.through;
-                    // The receiver has still not said 2xx.
-                    self.failing = Failing { since: self.failing.since, ..Failing::default() };
-                }
-            }
-            Verdict::Failed | Verdict::Overloaded | Verdict::Forbidden | Verdict::Gone => {}
-        }
-        self.outcomes += 1;
-        actions.push(Action::Record(Record { attempt, parked, ..self.place() }));
-        match (was_probing, self.terms.probing, self.failing.due_at) {
-            (false, true, Some(probe_at)) => actions.push(Action::Suspend { probe_at }),
-            (true, false, _) => actions.push(Action::Resume),
-            _ => {}
-        }
-        if verdict == Verdict::Gone {
-            self.terms.active = false;
-            self.gone = true;
-            actions.push(Action::EndGone);
-        }
-    }
-
-    fn fail(&mut self, outcome: Outcome, attempt: u32, now: Timestamp) {
-        let wait = backoff::wait(&self.terms.schedule, attempt, outcome.retry_after, outcome.jitter);
-        let window_ends_at = self.failing.since.get_or_insert(now).plus(self.terms.window);
-        self.failing.attempts = attempt;
-        self.terms.probing |= now >= window_ends_at;
-        self.failing.due_at = Some(if self.terms.probing {
-            backoff::next_probe(window_ends_at.min(now), now)
-                .max(now.plus(outcome.retry_after.unwrap_or_default()))
-        } else {
-            now.plus(wait)
-        });
-        self.failing.pinned = Some(outcome.through);
-        if outcome.status.is_some_and(is_client_error) {
-            self.failing.client_errors = self.failing.client_errors.saturating_add(1);
+        self.notices = notices.into_iter().filter_map(own).collect();
+        let open = redrives.iter().filter(|redrive| !self.redriven.contains_key(&redrive.seq));
+        self.redrives = open.map(|redrive| (redrive.seq, redrive.attempts)).collect();
+        if let Phase::InFlight { send, .. } = self.phase {
+            self.redrives.remove(&send.first);
         }
     }
 
@@ -306,62 +327,6 @@ impl Lane {
     fn try_at_once(&mut self, now: Timestamp) {
         self.failing.due_at = self.failing.due_at.map(|due| due.min(now));
     }
-
-    /// Brings waits that are longer than any wait can be, which a clock has written that has been set back since,
-    /// down to the longest, once: measured against every new `now` they would never end.
-    fn rein_in(&mut self, now: Timestamp) {
-        let schedule = &self.terms.schedule;
-        let longest =
-            schedule.longest_wait().max(if self.terms.probing { PROBE_WAIT_MAX } else { Duration::ZERO });
-        let longest_hold = schedule.first_delay().max(OURS_WAIT);
-        self.failing.due_at = self.failing.due_at.map(|due| due.min(now.plus(longest)));
-        self.hold_until = self.hold_until.map(|due| due.min(now.plus(longest_hold)));
-    }
-
-    /// Asks for a slot, or says when to look again; nothing while something is under way.
-    fn go_on(&mut self, now: Timestamp) -> Option<Action> {
-        if self.phase != Phase::Resting {
-            return None;
-        }
-        match self.wait(now) {
-            None => {
-                self.phase = Phase::Queued;
-                Some(Action::AskSlot)
-            }
-            Some(Wait::Until(due)) => Some(Action::WakeAt(due)),
-            Some(Wait::ForInput) => None,
-        }
-    }
-
-    /// Why nothing may leave now.
-    fn wait(&self, now: Timestamp) -> Option<Wait> {
-        if !self.is_pending() || !self.may_send(now) || self.outcomes - self.saved >= UNSAVED_MAX {
-            return Some(Wait::ForInput);
-        }
-        let due = self.failing.due_at.max(self.hold_until);
-        due.filter(|due| *due > now).map(Wait::Until)
-    }
-
-    fn next_send(&self) -> Send {
-        let first = self.settled + 1;
-        let is_sync = first == self.start_seq;
-        let through = match (self.failing.pinned, self.terms.catch_up) {
-            (Some(pinned), _) => pinned,
-            (None, CatchUp::Latest) if !is_sync => self.head,
-            (None, _) => first,
-        };
-        Send {
-            first,
-            through,
-            pinned: self.failing.pinned.is_some(),
-            attempt: self.failing.attempts.saturating_add(1),
-        }
-    }
-}
-
-enum Wait {
-    Until(Timestamp),
-    ForInput,
 }
 
 #[cfg(test)]

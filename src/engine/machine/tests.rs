@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use super::*;
+use super::{deciding::OURS_WAIT, *};
+use crate::domain::outcome::Verdict;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -8,11 +9,21 @@ fn terms() -> Terms {
     Terms {
         active: true,
         probing: false,
+        reminded: false,
+        reminders: reminders(),
+        max_attempts: None,
+        on_exhausted: OnExhausted::Suspend,
+        judges_payload: false,
+        rate_limit: None,
         window: Duration::from_hours(72),
         expires_at: NOW.plus(Duration::from_hours(24)),
         catch_up: CatchUp::All,
         schedule: Arc::new(Schedule::new([0, 5, 30].map(Duration::from_secs).to_vec()).unwrap()),
     }
+}
+
+fn reminders() -> Arc<Reminders> {
+    Arc::new(Reminders::new([1, 8, 24].map(Duration::from_hours).to_vec()).unwrap())
 }
 
 /// A channel opened at head 10: its sync, seq 10, is pending.
@@ -47,7 +58,10 @@ fn send(lane: &mut Lane, now: Timestamp) -> Send {
 fn the_sync_comes_first_and_events_follow_one_by_one() {
     let mut lane = opened();
     assert_eq!(lane.step(Input::Head(12), NOW), [Action::AskSlot]);
-    assert_eq!(send(&mut lane, NOW), Send { first: 10, through: 10, pinned: false, attempt: 1 });
+    assert_eq!(
+        send(&mut lane, NOW),
+        Send { first: 10, through: 10, pinned: false, attempt: 1, redriven: false }
+    );
     assert_eq!(lane.step(Input::Head(13), NOW), [], "one request in flight");
     let actions = lane.step(outcome(10, Verdict::Delivered), NOW);
     assert!(matches!(actions.as_slice(), [Action::Record(record), Action::AskSlot] if record.seq == 10));
@@ -67,7 +81,10 @@ fn the_head_blocks_and_is_retried_on_schedule() {
     );
     assert_eq!(lane.step(Input::Head(12), NOW), [Action::WakeAt(due)], "new events do not hurry it");
     assert_eq!(lane.step(Input::Time, due), [Action::AskSlot]);
-    assert_eq!(send(&mut lane, due), Send { first: 10, through: 10, pinned: true, attempt: 2 });
+    assert_eq!(
+        send(&mut lane, due),
+        Send { first: 10, through: 10, pinned: true, attempt: 2, redriven: false }
+    );
 }
 
 #[test]
@@ -131,14 +148,23 @@ fn latest_collapses_until_attempted_and_then_keeps_its_number() {
     let mut lane =
         Lane::load(0, 5, 0, Failing::default(), None, Terms { catch_up: CatchUp::Latest, ..terms() });
     lane.step(Input::Time, NOW);
-    assert_eq!(send(&mut lane, NOW), Send { first: 1, through: 5, pinned: false, attempt: 1 });
+    assert_eq!(
+        send(&mut lane, NOW),
+        Send { first: 1, through: 5, pinned: false, attempt: 1, redriven: false }
+    );
     lane.step(outcome(3, Verdict::Failed), NOW);
     lane.step(Input::Head(9), NOW);
     let due = NOW.plus(Duration::from_secs(5));
     lane.step(Input::Time, due);
-    assert_eq!(send(&mut lane, due), Send { first: 1, through: 3, pinned: true, attempt: 2 });
+    assert_eq!(
+        send(&mut lane, due),
+        Send { first: 1, through: 3, pinned: true, attempt: 2, redriven: false }
+    );
     lane.step(outcome(3, Verdict::Delivered), due);
-    assert_eq!(send(&mut lane, due), Send { first: 4, through: 9, pinned: false, attempt: 1 });
+    assert_eq!(
+        send(&mut lane, due),
+        Send { first: 4, through: 9, pinned: false, attempt: 1, redriven: false }
+    );
 }
 
 #[test]
@@ -150,13 +176,16 @@ fn three_refusals_park_a_sync_and_only_a_sync() {
         send(&mut lane, now);
         let actions = lane.step(refused(10, 404), now);
         let Some(Action::Record(record)) = actions.first() else { panic!("{actions:?}") };
-        assert_eq!(record.parked, refusal == 3);
+        assert_eq!(record.parked.is_some(), refusal == 3);
         lane.step(Input::Saved(refusal), now);
         now = now.plus(Duration::from_hours(1));
         lane.step(Input::Time, now);
     }
     for attempt in 1..=10 {
-        assert_eq!(send(&mut lane, now), Send { first: 11, through: 11, pinned: attempt > 1, attempt });
+        assert_eq!(
+            send(&mut lane, now),
+            Send { first: 11, through: 11, pinned: attempt > 1, attempt, redriven: false }
+        );
         lane.step(refused(11, 404), now);
         lane.step(Input::Saved(100), now);
         now = now.plus(Duration::from_hours(1));
@@ -183,7 +212,10 @@ fn an_outcome_of_what_the_cursor_was_moved_past_is_only_told() {
     assert!(
         matches!(actions.as_slice(), [Action::Record(record), Action::AskSlot] if record.seq == 12 && record.attempt == 1)
     );
-    assert_eq!(send(&mut lane, NOW), Send { first: 13, through: 13, pinned: false, attempt: 1 });
+    assert_eq!(
+        send(&mut lane, NOW),
+        Send { first: 13, through: 13, pinned: false, attempt: 1, redriven: false }
+    );
     lane.step(Input::Moved(11), NOW);
     assert_eq!(lane.settled(), 12, "never back");
 }
@@ -256,15 +288,16 @@ fn an_outcome_of_something_else_does_not_count() {
 
 #[test]
 fn a_parked_sync_leaves_the_first_failure_where_it_was() {
-    let failing = Failing { attempts: 2, client_errors: 2, since: Some(NOW), due_at: None, pinned: Some(10) };
+    let failing =
+        Failing { attempts: 2, client_errors: 2, since: Some(NOW), pinned: Some(10), ..Failing::default() };
     let mut lane = Lane::load(10, 11, 9, failing, None, terms());
     let later = NOW.plus(Duration::from_mins(1));
     lane.step(Input::Time, later);
     send(&mut lane, later);
     let actions = lane.step(refused(10, 404), later);
     let Some(Action::Record(record)) = actions.first() else { panic!("{actions:?}") };
-    assert!(record.parked);
-    assert_eq!(record.failing, Failing { since: Some(NOW), ..Failing::default() });
+    assert!(record.parked.is_some());
+    assert_eq!(record.failing, Failing { since: Some(NOW), failures: 1, ..Failing::default() });
 }
 
 #[test]
@@ -272,7 +305,10 @@ fn a_run_left_behind_by_a_moved_cursor_is_forgotten() {
     let failing = Failing { attempts: 1, pinned: Some(4), ..Failing::default() };
     let mut lane = Lane::load(0, 9, 6, failing, None, terms());
     lane.step(Input::Time, NOW);
-    assert_eq!(send(&mut lane, NOW), Send { first: 7, through: 7, pinned: false, attempt: 2 });
+    assert_eq!(
+        send(&mut lane, NOW),
+        Send { first: 7, through: 7, pinned: false, attempt: 2, redriven: false }
+    );
 }
 
 #[test]

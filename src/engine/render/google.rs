@@ -30,6 +30,7 @@ pub(super) fn render(notification: &Notification<'_>) -> Rendered {
     }
     match &notification.subject {
         Subject::Sync => put(&mut headers, RESOURCE_STATE, "sync"),
+        Subject::Notice(told) => put(&mut headers, RESOURCE_STATE, told.kind.as_str()),
         Subject::Event { event, changed } => {
             put(&mut headers, RESOURCE_STATE, resource_state(channel.resource_path.as_str(), event));
             if let Some(changed) = changed {

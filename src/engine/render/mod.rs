@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
+use serde_json::Value;
 
 use super::target::Target;
 use crate::{
@@ -15,9 +16,11 @@ use crate::{
         channel::Format,
         event::{Event, Payload},
         id,
+        notice::{NoticeKind, notice_id},
         time::Timestamp,
     },
     signing,
+    store::Notice,
 };
 
 /// One notification, about to be sent.
@@ -31,6 +34,8 @@ pub struct Notification<'n> {
     pub seq: i64,
     pub subject: Subject,
     pub attempt: u32,
+    /// The replay that it belongs to.
+    pub replay: Option<String>,
     pub now: Timestamp,
 }
 
@@ -43,6 +48,39 @@ pub enum Subject {
         event: Arc<Event>,
         changed: Option<String>,
     },
+    /// The channel is told of itself.
+    Notice(Told),
+}
+
+/// A notice, as its formats show it.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub kind: NoticeKind,
+    pub n: i64,
+    /// The type in a body, and what `Watchpost-Event` says: `watchpost.channel.<kind>`, or a ping's own name.
+    pub event_type: String,
+    /// What it says, as JSON: a ping's own data, or members beside the channel's.
+    pub data: Value,
+    /// Where the receiver finds what it has not had. Not on a ping, which may be answered by anybody.
+    pub claim_url: Option<String>,
+}
+
+impl Told {
+    pub fn new(notice: &Notice, claim_url: String) -> Self {
+        let mut body: Value = serde_json::from_str(&notice.body).unwrap_or_default();
+        let own_name = body.get("name").and_then(Value::as_str).map(str::to_owned);
+        let is_ping = notice.kind == NoticeKind::Ping;
+        let data = if is_ping { body.get_mut("data").map(Value::take).unwrap_or_default() } else { body };
+        Self {
+            kind: notice.kind,
+            n: notice.n,
+            event_type: own_name
+                .filter(|_| is_ping)
+                .unwrap_or_else(|| format!("watchpost.channel.{}", notice.kind.as_str())),
+            data,
+            claim_url: (!is_ping).then_some(claim_url),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -66,6 +104,9 @@ pub struct OwnHeaders {
     previous: HeaderName,
     channel_id: HeaderName,
     channel_token: HeaderName,
+    notice: HeaderName,
+    replay: HeaderName,
+    claim_url: HeaderName,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +125,9 @@ impl OwnHeaders {
             previous: name("Previous-Message")?,
             channel_id: name("Channel-Id")?,
             channel_token: name("Channel-Token")?,
+            notice: name("Notice")?,
+            replay: name("Replay")?,
+            claim_url: name("Claim-Url")?,
         })
     }
 }
@@ -97,7 +141,10 @@ pub fn render(notification: &Notification<'_>, own: &OwnHeaders) -> Rendered {
         Format::Raw => raw::render(notification),
     };
     let headers = &mut rendered.headers;
-    let webhook_id = id::webhook_id(&target.channel.uid, notification.number);
+    let webhook_id = match &notification.subject {
+        Subject::Notice(told) => notice_id(&target.channel.uid, told.kind, told.n),
+        Subject::Sync | Subject::Event { .. } => id::webhook_id(&target.channel.uid, notification.number),
+    };
     put(headers, WEBHOOK_ID, &webhook_id);
     if let Some(secret) = &target.secret {
         put(headers, WEBHOOK_TIMESTAMP, &notification.now.as_seconds().to_string());
@@ -124,6 +171,17 @@ fn common(notification: &Notification<'_>, own: &OwnHeaders, headers: &mut Heade
             put(headers, own.event.clone(), &event.name);
             put(headers, own.event_id.clone(), &event.id);
         }
+        Subject::Notice(told) => {
+            put(headers, own.event.clone(), &told.event_type);
+            put(headers, own.notice.clone(), told.kind.as_str());
+            // Where the body does not say it.
+            if let Some(url) = told.claim_url.as_deref().filter(|_| channel.format != Format::Standard) {
+                put(headers, own.claim_url.clone(), url);
+            }
+        }
+    }
+    if let Some(replay) = &notification.replay {
+        put(headers, own.replay.clone(), replay);
     }
     headers.insert(own.sequence.clone(), HeaderValue::from(notification.seq));
     headers.insert(own.attempt.clone(), HeaderValue::from(notification.attempt));

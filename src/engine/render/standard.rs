@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_TYPE};
 use serde_json::json;
 
-use super::{Notification, Rendered, Subject, data_body, put};
-use crate::domain::{event::Payload, time::Timestamp};
+use super::{Notification, Rendered, Subject, Told, data_body, put};
+use crate::domain::{event::Payload, notice::NoticeKind, time::Timestamp};
 
 /// The type of a sync, and what `Watchpost-Event` calls it in every format.
 pub(super) const SYNC_TYPE: &str = "watchpost.channel.sync";
@@ -16,6 +16,10 @@ pub(super) fn render(notification: &Notification<'_>) -> Rendered {
     let body = match &notification.subject {
         Subject::Sync => {
             envelope(SYNC_TYPE, notification.now, sync_data(notification).to_string().as_bytes())
+        }
+        Subject::Notice(told) => {
+            let data = notice_data(notification, told);
+            envelope(&told.event_type, notification.now, data.to_string().as_bytes())
         }
         Subject::Event { event, .. } => match data_body(notification) {
             Some(payload) if payload.is_json() => envelope(&event.name, event.published_at, &payload.bytes),
@@ -59,6 +63,22 @@ fn thin_data(notification: &Notification<'_>, state: &str) -> serde_json::Value 
         "resourceUri": channel.resource_uri,
         "state": state,
     })
+}
+
+/// A ping's own data, or the channel as it is with what the notice says of it.
+fn notice_data(notification: &Notification<'_>, told: &Told) -> serde_json::Value {
+    if told.kind == NoticeKind::Ping && !told.data.is_null() {
+        return told.data.clone();
+    }
+    let mut data = sync_data(notification);
+    data["state"] = notification.target.channel.state.as_str().into();
+    if let (Some(all), Some(members)) = (data.as_object_mut(), told.data.as_object()) {
+        all.extend(members.clone());
+        if let Some(url) = &told.claim_url {
+            all.insert("claimUrl".to_owned(), url.as_str().into());
+        }
+    }
+    data
 }
 
 fn sync_data(notification: &Notification<'_>) -> serde_json::Value {

@@ -8,12 +8,15 @@ use crate::{
     domain::{
         channel::{CatchUp, ChannelKey, ChannelOptions, ChannelState, Format, ResourceKey},
         expiry::GRACE,
+        notice::NoticeKind,
+        renewal::Life,
         time::Timestamp,
     },
     store::{
         Store,
         connection::{Connection, Handle, on},
         error::{StoreError, StoreResult},
+        notices,
         own::{self, Told},
         resources::{self, Head},
         schema::{self, channels, cursors, work},
@@ -59,33 +62,69 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Takes over where a receiver has moved to. Nothing is tried sooner for it: two addresses that send each other
+    /// their visitors must not be run between.
+    pub async fn readdress_channel(&self, key: ChannelKey, to: String) -> StoreResult<bool> {
+        self.write(move |connection| {
+            let to = to.clone();
+            Box::pin(async move {
+                let Some(locked) = lock(connection, key).await? else { return Ok(false) };
+                if !locked.lives() {
+                    return Ok(false);
+                }
+                on!(connection, c => {
+                    diesel::update(channels::table.find(key.0))
+                        .set((channels::address.eq(&to), channels::rev.eq(channels::rev + 1)))
+                        .execute(c)
+                        .await
+                })?;
+                announce(connection, key).await?;
+                Ok(true)
+            })
+        })
+        .await
+    }
+}
+
 /// Locks the channel's row (against changes, not against references: a checkpoint's attempts refer to it while
 /// this command may wait for the checkpoint's cursors) and reads what decides about a change: its resource, state,
 /// end and expiration.
-pub(super) async fn lock(connection: &mut Connection, key: ChannelKey) -> StoreResult<Option<Locked>> {
+pub(in crate::store) async fn lock(
+    connection: &mut Connection,
+    key: ChannelKey,
+) -> StoreResult<Option<Locked>> {
     let row = channels::table.find(key.0).select((
         channels::resource,
         channels::state,
         channels::end_seq,
         channels::expires_at_ms,
+        channels::granted_at_ms,
+        channels::options,
+        channels::state_before,
     ));
-    let found: Option<(i64, String, Option<i64>, i64)> = match &mut connection.handle {
+    let found: Option<LockedRow> = match &mut connection.handle {
         Handle::Sqlite(c) => row.first(&mut **c).await.optional(),
         Handle::Postgres(c) => row.for_no_key_update().first(&mut **c).await.optional(),
     }?;
-    let Some((resource, state, end_seq, expires_at)) = found else { return Ok(None) };
+    let Some((resource, state, end_seq, expires_at, granted_at, options, state_before)) = found else {
+        return Ok(None);
+    };
     let state = ChannelState::parse(&state).ok_or(StoreError::Unreadable("state"))?;
     Ok(Some(Locked {
         resource: ResourceKey(resource),
         state,
         end_seq,
         expires_at: Timestamp::from_millis(expires_at),
+        granted_at: Timestamp::from_millis(granted_at),
+        options: serde_json::from_str(&options).map_err(|_| StoreError::Unreadable("options"))?,
+        state_before: state_before.as_deref().and_then(ChannelState::parse),
     }))
 }
 
 /// Locks the channel's resource, so that its head stays, and then the channel: whatever needs both takes them in this
 /// order.
-pub(super) async fn lock_with_resource(
+pub(in crate::store) async fn lock_with_resource(
     connection: &mut Connection,
     key: ChannelKey,
 ) -> StoreResult<Option<(Head, Locked)>> {
@@ -97,11 +136,17 @@ pub(super) async fn lock_with_resource(
     Ok(lock(connection, key).await?.map(|locked| (head, locked)))
 }
 
-pub(super) struct Locked {
-    pub(super) resource: ResourceKey,
-    pub(super) state: ChannelState,
-    pub(super) end_seq: Option<i64>,
-    pub(super) expires_at: Timestamp,
+type LockedRow = (i64, String, Option<i64>, i64, i64, String, Option<String>);
+
+pub(in crate::store) struct Locked {
+    pub(in crate::store) resource: ResourceKey,
+    pub(in crate::store) state: ChannelState,
+    pub(in crate::store) end_seq: Option<i64>,
+    pub(in crate::store) expires_at: Timestamp,
+    pub(in crate::store) granted_at: Timestamp,
+    pub(in crate::store) options: ChannelOptions,
+    /// What an expired channel was before.
+    pub(in crate::store) state_before: Option<ChannelState>,
 }
 
 impl Locked {
@@ -130,6 +175,8 @@ struct ChangedColumns<'a> {
     options: Option<String>,
     state: Option<&'a str>,
     ended_at_ms: Option<Option<i64>>,
+    granted_at_ms: Option<i64>,
+    look_at_ms: Option<Option<i64>>,
 }
 
 async fn apply(
@@ -145,6 +192,16 @@ async fn apply(
     // The job may not have noticed yet that the channel is over: then this is its revival all the same.
     let revived = locked.state == ChannelState::Expired
         || (change.expires_at.is_some() && locked.state == ChannelState::Active && locked.expires_at <= now);
+    // One that expired while it was paused or suspended is so again.
+    let state = match locked.state {
+        ChannelState::Expired => locked.state_before.unwrap_or(ChannelState::Active),
+        state => state,
+    };
+    let life = Life {
+        granted_at: if change.expires_at.is_some() { now } else { locked.granted_at },
+        expires_at: change.expires_at.unwrap_or(locked.expires_at),
+        renewal: change.options.as_ref().unwrap_or(&locked.options).renewal,
+    };
     let options = match &change.options {
         Some(options) => Some(serde_json::to_string(options).map_err(|_| StoreError::Unwritable("options"))?),
         None => None,
@@ -157,8 +214,10 @@ async fn apply(
         catch_up: change.catch_up.map(CatchUp::as_str),
         expires_at_ms: change.expires_at.map(Timestamp::as_millis),
         options,
-        state: revived.then_some(ChannelState::Active.as_str()),
+        state: revived.then_some(state.as_str()),
         ended_at_ms: revived.then_some(None),
+        granted_at_ms: Some(life.granted_at.as_millis()),
+        look_at_ms: Some(life.next_look(now).map(Timestamp::as_millis)),
     };
     if let Some(address) = &change.address {
         // A new receiver need not wait for what the old one has earned, whether or not the channel is in memory.
@@ -179,18 +238,35 @@ async fn apply(
             .await
     })?;
     if locked.state == ChannelState::Expired {
+        let due = state.sends().then(|| now.as_millis());
         on!(connection, c => {
             diesel::update(cursors::table.find(key.0))
-                .set((cursors::due_at_ms.eq(Some(now.as_millis())), cursors::moved.eq(cursors::moved + 1)))
+                .set((cursors::due_at_ms.eq(due), cursors::moved.eq(cursors::moved + 1)))
                 .execute(c)
                 .await
         })?;
     }
     announce(connection, key).await?;
     if change.expires_at.is_some() {
+        let lifecycle = change.options.as_ref().unwrap_or(&locked.options).lifecycle;
+        tell_renewed(connection, key, lifecycle && state.sends(), now).await?;
         own::tell(connection, key, Told::Renewed, json!({}), now).await?;
     }
     Ok(true)
+}
+
+/// Warnings of an end that is off are not true any more.
+pub(in crate::store) async fn tell_renewed(
+    connection: &mut Connection,
+    key: ChannelKey,
+    asked: bool,
+    now: Timestamp,
+) -> StoreResult<()> {
+    notices::take_back(connection, key, &[NoticeKind::Expiring, NoticeKind::Expired]).await?;
+    if asked {
+        notices::create(connection, key, NoticeKind::Renewed, &json!({}), now).await?;
+    }
+    Ok(())
 }
 
 async fn end(
@@ -214,6 +290,7 @@ async fn end(
             .execute(c)
             .await
     })?;
+    notices::take_back(connection, key, NoticeKind::ALL).await?;
     freeze(connection, key, locked.resource).await?;
     announce(connection, key).await?;
     if state == ChannelState::Gone {
@@ -244,7 +321,7 @@ pub(super) async fn freeze(
 }
 
 /// A level cursor counts as `max(seq, fanned)`: writes that down, before it is made to stand by itself.
-pub(super) async fn stand_where_fanned_is(
+pub(in crate::store) async fn stand_where_fanned_is(
     connection: &mut Connection,
     key: ChannelKey,
     resource: ResourceKey,
@@ -269,7 +346,7 @@ pub(super) async fn stand_where_fanned_is(
 }
 
 /// Leaves word for the delivering node, which may be another one. SQLite has one node, whose bell is enough.
-pub(super) async fn announce(connection: &mut Connection, key: ChannelKey) -> StoreResult<()> {
+pub(in crate::store) async fn announce(connection: &mut Connection, key: ChannelKey) -> StoreResult<()> {
     if let Handle::Postgres(c) = &mut connection.handle {
         diesel::insert_into(schema::changed_channels::table)
             .values(schema::changed_channels::channel.eq(key.0))

@@ -8,12 +8,14 @@ use super::change::{announce, freeze, lock};
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelState, ResourceKey},
+        notice::NoticeKind,
         time::Timestamp,
     },
     store::{
         Store,
         connection::{Connection, on},
         error::StoreResult,
+        notices,
         own::{self, Told},
         resources,
         schema::channels,
@@ -78,12 +80,18 @@ async fn expire(connection: &mut Connection, now: Timestamp) -> StoreResult<Vec<
                 .set((
                     channels::state.eq(ChannelState::Expired.as_str()),
                     channels::ended_at_ms.eq(Some(locked.expires_at.as_millis())),
+                    channels::state_before.eq(Some(locked.state.as_str())),
+                    channels::look_at_ms.eq(None::<i64>),
                     channels::rev.eq(channels::rev + 1),
                 ))
                 .execute(c)
                 .await
         })?;
         freeze(connection, key, locked.resource).await?;
+        notices::take_back(connection, key, NoticeKind::ALL).await?;
+        if locked.options.lifecycle && locked.state.sends() {
+            notices::create(connection, key, NoticeKind::Expired, &json!({}), now).await?;
+        }
         announce(connection, key).await?;
         expired.push(key);
     }

@@ -6,15 +6,20 @@ mod change;
 mod expiry;
 mod moves;
 mod open;
+mod replay;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-pub(super) use self::expiry::{expiring_query, grace_query};
 pub use self::{
     change::ChannelChange,
     moves::{AdvanceOutcome, ResumeOutcome, ResumedBy},
     open::{NewChannel, OpenOutcome},
+    replay::ReplayOutcome,
+};
+pub(super) use self::{
+    change::{Locked, announce, lock, stand_where_fanned_is, tell_renewed},
+    expiry::{expiring_query, grace_query},
 };
 use super::{
     Store,

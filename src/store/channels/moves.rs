@@ -5,17 +5,21 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde_json::json;
 
-use super::change::{announce, freeze, lock, lock_with_resource, stand_where_fanned_is};
+use super::change::{Locked, announce, freeze, lock, lock_with_resource, stand_where_fanned_is};
 use crate::{
     domain::{
-        channel::{ChannelKey, ChannelState},
+        channel::{ChannelKey, ChannelState, Renewal},
+        notice::NoticeKind,
+        renewal::Life,
         time::Timestamp,
     },
     store::{
         Store,
         connection::{Connection, on},
         error::StoreResult,
+        notices,
         own::{self, Told},
+        reminders::{self, Reminding},
         schema::{channels, cursors},
     },
 };
@@ -58,10 +62,14 @@ impl Store {
         &self,
         key: ChannelKey,
         probe_at: Timestamp,
+        reminding: Reminding,
         now: Timestamp,
     ) -> StoreResult<bool> {
-        self.write(move |connection| Box::pin(async move { suspend(connection, key, probe_at, now).await }))
-            .await
+        self.write(move |connection| {
+            let reminding = reminding.clone();
+            Box::pin(async move { suspend(connection, key, probe_at, &reminding, now).await })
+        })
+        .await
     }
 
     /// A probe succeeded. What its owner paused or stopped meanwhile stays so: false then.
@@ -113,6 +121,7 @@ async fn pause(connection: &mut Connection, key: ChannelKey) -> StoreResult<bool
         return Ok(false);
     }
     set_state(connection, key, ChannelState::Paused).await?;
+    notices::take_back(connection, key, NoticeKind::ALL).await?;
     freeze(connection, key, locked.resource).await?;
     announce(connection, key).await?;
     Ok(true)
@@ -122,6 +131,7 @@ async fn suspend(
     connection: &mut Connection,
     key: ChannelKey,
     probe_at: Timestamp,
+    reminding: &Reminding,
     now: Timestamp,
 ) -> StoreResult<bool> {
     let Some(locked) = lock(connection, key).await? else { return Ok(false) };
@@ -129,14 +139,18 @@ async fn suspend(
         return Ok(false);
     }
     set_state(connection, key, ChannelState::Suspended).await?;
-    // As when it is paused, but woken by time: it must not be carried along by `fanned`.
+    // As when it is paused, but woken by time: it must not be carried along by `fanned`. One that asked for notices
+    // is woken by its reminders instead.
     freeze(connection, key, locked.resource).await?;
-    on!(connection, c => {
-        diesel::update(cursors::table.find(key.0))
-            .set(cursors::due_at_ms.eq(Some(probe_at.as_millis())))
-            .execute(c)
-            .await
-    })?;
+    if !locked.options.lifecycle {
+        on!(connection, c => {
+            diesel::update(cursors::table.find(key.0))
+                .set(cursors::due_at_ms.eq(Some(probe_at.as_millis())))
+                .execute(c)
+                .await
+        })?;
+    }
+    reminders::begin_suspended(connection, key, reminding, now).await?;
     announce(connection, key).await?;
     own::tell(connection, key, Told::Suspended, json!({}), now).await?;
     Ok(true)
@@ -148,9 +162,31 @@ async fn end_suspension(connection: &mut Connection, key: ChannelKey, now: Times
         return Ok(false);
     }
     set_state(connection, key, ChannelState::Active).await?;
+    on!(connection, c => {
+        diesel::update(channels::table.find(key.0))
+            .set(channels::look_at_ms.eq(look_after(&locked, now)))
+            .execute(c)
+            .await
+    })?;
+    forget_suspension(connection, key).await?;
     announce(connection, key).await?;
     own::tell(connection, key, Told::Resumed, json!({}), now).await?;
     Ok(true)
+}
+
+/// When the renewal job looks at a channel that goes on: at once where it may renew it.
+fn look_after(locked: &Locked, now: Timestamp) -> Option<i64> {
+    let Locked { granted_at, expires_at, .. } = *locked;
+    let renewal = locked.options.renewal;
+    let life = Life { granted_at, expires_at, renewal };
+    let late = renewal == Renewal::Auto && life.passed(now).is_some();
+    if late { Some(now.as_millis()) } else { life.next_look(now).map(Timestamp::as_millis) }
+}
+
+/// A channel that goes on is not told any more that it does not. Its parked notifications stay to be claimed: the
+/// next reminder finds out whether there are any.
+async fn forget_suspension(connection: &mut Connection, key: ChannelKey) -> StoreResult<()> {
+    notices::take_back(connection, key, &[NoticeKind::Suspended, NoticeKind::Claim]).await
 }
 
 async fn set_state(connection: &mut Connection, key: ChannelKey, state: ChannelState) -> StoreResult<()> {
@@ -184,10 +220,12 @@ async fn resume(
                 channels::end_seq.eq(None::<i64>),
                 channels::ended_at_ms.eq(None::<i64>),
                 channels::rev.eq(channels::rev + 1),
+                channels::look_at_ms.eq(look_after(&locked, now)),
             ))
             .execute(c)
             .await
     })?;
+    forget_suspension(connection, key).await?;
     // The receiver gets a fresh start: what it refused before is tried at once, with a window of its own. The
     // attempts go on counting.
     on!(connection, c => {
@@ -196,6 +234,7 @@ async fn resume(
                 cursors::behind.eq(true),
                 cursors::due_at_ms.eq(Some(now.as_millis())),
                 cursors::failing_since_ms.eq(None::<i64>),
+                cursors::failures.eq(0_i64),
                 cursors::moved.eq(cursors::moved + 1),
             ))
             .execute(c)
@@ -232,6 +271,8 @@ async fn advance(
                 cursors::due_at_ms.eq(due),
                 cursors::attempts.eq(0),
                 cursors::client_errors.eq(0),
+                cursors::refusals.eq(0),
+                cursors::failures.eq(0),
                 cursors::failing_since_ms.eq(None::<i64>),
                 cursors::pinned_seq.eq(None::<i64>),
                 cursors::moved.eq(cursors::moved + 1),

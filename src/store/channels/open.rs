@@ -9,6 +9,7 @@ use crate::{
     domain::{
         channel::{CatchUp, Channel, ChannelKey, ChannelOptions, ChannelState, Face, Format},
         cursor::{Cursor, Failing},
+        renewal::Life,
         resource::ResourcePath,
         time::Timestamp,
     },
@@ -85,6 +86,7 @@ async fn insert(connection: &mut Connection, new: &NewChannel, now: Timestamp) -
         return Ok(false);
     }
     let head = resources::lock_or_create(connection, &new.project, &new.resource, now).await?;
+    let life = Life { granted_at: now, expires_at: new.expires_at, renewal: new.options.renewal };
     let options = serde_json::to_string(&new.options).map_err(|_| StoreError::Unwritable("options"))?;
     let id: Option<i64> = on!(connection, c => {
         diesel::insert_into(channels::table)
@@ -107,6 +109,7 @@ async fn insert(connection: &mut Connection, new: &NewChannel, now: Timestamp) -
                 channels::expires_at_ms.eq(new.expires_at.as_millis()),
                 channels::created_at_ms.eq(now.as_millis()),
                 channels::granted_at_ms.eq(now.as_millis()),
+                channels::look_at_ms.eq(life.next_look(now).map(Timestamp::as_millis)),
                 channels::options.eq(&options),
                 channels::sealed_secret.eq(&new.sealed_secret),
             ))

@@ -9,16 +9,21 @@ use diesel::{
 };
 
 use crate::{
-    domain::channel::{ChannelKey, ResourceKey},
+    domain::{
+        channel::{ChannelKey, ResourceKey},
+        time::Timestamp,
+    },
     store::{
         attempts::NewAttemptRow,
-        checkpoint::{Checkpoint, Checkpointed},
+        checkpoint::{Checkpoint, Checkpointed, Parked},
         cursors::CursorRow,
         events::NewEventRow,
         exceptions::ExceptionRow,
         idempotency::{KeyRow, stored},
         journal::{self, Appended, Key, Placement, Publish, Stored},
-        schema::{attempts, cursors, events, exceptions, idempotency_keys, resources, work},
+        schema::{
+            attempts, cursors, events, exceptions, idempotency_keys, notices, reminders, resources, work,
+        },
     },
 };
 
@@ -105,11 +110,40 @@ pub(in crate::store) fn checkpoint(
     for attempt in &checkpoint.attempts {
         diesel::insert_into(attempts::table).values(NewAttemptRow::from(attempt)).execute(c)?;
     }
-    for parked in &checkpoint.parked {
-        diesel::insert_into(exceptions::table)
-            .values(ExceptionRow::from(parked))
-            .on_conflict_do_nothing()
+    write_parked(c, &checkpoint.parked, &moved)?;
+    for (channel, seq) in &checkpoint.redriven {
+        diesel::delete(exceptions::table.find((channel.0, *seq))).execute(c)?;
+    }
+    for notice in &checkpoint.notices {
+        diesel::update(notices::table.find(notice.id).filter(notices::due_at_ms.is_not_null()))
+            .set((
+                notices::attempts.eq(i64::from(notice.attempts)),
+                notices::due_at_ms.eq(notice.due_at.map(Timestamp::as_millis)),
+            ))
             .execute(c)?;
     }
     Ok(Checkpointed { moved })
+}
+
+/// What was set aside. A cursor that was moved meanwhile has passed it in another way.
+fn write_parked(c: &mut SqliteConnection, parked: &[Parked], moved: &[ChannelKey]) -> QueryResult<()> {
+    for parked in parked {
+        let row = ExceptionRow::from(parked);
+        if parked.again {
+            diesel::update(exceptions::table.find((row.channel, row.seq))).set(row.clone()).execute(c)?;
+        } else if !moved.contains(&parked.channel) {
+            diesel::insert_into(exceptions::table).values(&row).on_conflict_do_nothing().execute(c)?;
+        } else {
+            continue;
+        }
+        diesel::insert_into(reminders::table)
+            .values((
+                reminders::channel.eq(row.channel),
+                reminders::since_ms.eq(row.created_at_ms),
+                reminders::due_at_ms.eq(row.created_at_ms),
+            ))
+            .on_conflict_do_nothing()
+            .execute(c)?;
+    }
+    Ok(())
 }

@@ -76,7 +76,10 @@ impl GoogleError {
             ChannelError::IdTaken(id) => {
                 Self::new(400, "channelIdNotUnique", format!("Channel id {id} not unique"))
             }
-            ChannelError::NotFound | ChannelError::Ended => Self::new(404, "notFound", "Not Found"),
+            ChannelError::NotFound
+            | ChannelError::Ended
+            | ChannelError::Paused
+            | ChannelError::Lost { .. } => Self::new(404, "notFound", "Not Found"),
             ChannelError::NotOwner => {
                 Self::new(403, "stopChannelCallerNotOwner", "The caller is not the owner of the channel.")
             }

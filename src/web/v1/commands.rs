@@ -7,13 +7,27 @@ use actix_web::{
 };
 use serde_json::json;
 
-use super::{Problem, authenticate, channels::view_json, json_answer};
-use crate::web::{
-    Web,
-    body::{self, Object},
+use super::{
+    Problem, authenticate,
+    channels::{take_expiry, view_json},
+    json_answer,
+};
+use crate::{
+    app::{
+        channels::ChangeRequest,
+        replay::{NUMBERS_MAX, PING_BYTES_MAX, Ping, Redriven, ReplayFrom},
+    },
+    domain::{
+        invalid::{FieldError, Invalid},
+        time::Timestamp,
+    },
+    web::{
+        Web,
+        body::{self, BodyError, Object},
+    },
 };
 
-const BODY_BYTES_MAX: usize = 16 * 1_024;
+const BODY_BYTES_MAX: usize = PING_BYTES_MAX + 16 * 1_024;
 
 pub async fn pause(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web)?;
@@ -50,4 +64,126 @@ pub async fn rotate_claim(
     let principal = authenticate(&request, &web)?;
     let claim_url = web.app.rotate_claim(&principal, &id).await?;
     Ok(json_answer(StatusCode::OK, &json!({ "claimUrl": claim_url })))
+}
+
+/// A new life: as long as is asked for, else the server's default.
+pub async fn renew(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    web: Data<Web>,
+) -> Result<HttpResponse, Problem> {
+    let principal = authenticate(&request, &web)?;
+    let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
+    let expiry = match optional(&bytes)? {
+        None => ChangeRequest::default().expiry,
+        Some(mut body) => {
+            let expiry = take_expiry(&mut body)?;
+            body.finish()?;
+            expiry
+        }
+    };
+    let change = ChangeRequest { expiry, renews: true, ..ChangeRequest::default() };
+    let view = web.app.change_channel(&principal, &id, change).await?;
+    Ok(json_answer(StatusCode::OK, &view_json(&view)))
+}
+
+pub async fn ping(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    web: Data<Web>,
+) -> Result<HttpResponse, Problem> {
+    let principal = authenticate(&request, &web)?;
+    let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
+    let mut ping = Ping::default();
+    if let Some(mut body) = optional(&bytes)? {
+        ping.name = body.take_string("name")?;
+        ping.data = body.take("data").and_then(|data| serde_json::from_str(data.get()).ok());
+        body.finish()?;
+    }
+    let id = web.app.ping(&principal, &id, ping).await?;
+    Ok(json_answer(StatusCode::ACCEPTED, &json!({ "id": id })))
+}
+
+pub async fn replay(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    web: Data<Web>,
+) -> Result<HttpResponse, Problem> {
+    let principal = authenticate(&request, &web)?;
+    let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
+    let mut body = Object::parse(&bytes)?;
+    let from = match (body.take_whole_number("fromNumber")?, body.take_string("fromTime")?) {
+        (Some(number), None) => ReplayFrom::Number(number),
+        (None, Some(text)) => {
+            let wrong = || body.error("fromTime", Invalid::Type("a time such as 2026-12-24T18:00:00Z"));
+            ReplayFrom::Time(Timestamp::parse_rfc3339(&text).ok_or_else(wrong)?)
+        }
+        (Some(_), Some(_)) => {
+            return Err(body.error("fromTime", Invalid::Rule("not stand beside fromNumber")).into());
+        }
+        (None, None) => return Err(body.error("fromNumber", Invalid::Missing).into()),
+    };
+    body.finish()?;
+    let (replay_id, view) = web.app.replay(&principal, &id, from).await?;
+    let mut shown = view_json(&view);
+    shown["replayId"] = replay_id.into();
+    Ok(json_answer(StatusCode::OK, &shown))
+}
+
+/// Without a body, everything that is parked.
+pub async fn redrive(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    web: Data<Web>,
+) -> Result<HttpResponse, Problem> {
+    let principal = authenticate(&request, &web)?;
+    let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
+    let which = match optional(&bytes)? {
+        None => Redriven::All,
+        Some(body) => read_redriven(body)?,
+    };
+    let (replay_id, redriven) = web.app.redrive(&principal, &id, which).await?;
+    Ok(json_answer(StatusCode::ACCEPTED, &json!({ "replayId": replay_id, "redriven": redriven })))
+}
+
+fn read_redriven(mut body: Object<'_>) -> Result<Redriven, FieldError> {
+    let numbers = match body.take_list("numbers")? {
+        None => None,
+        Some(items) if items.len() > NUMBERS_MAX => {
+            return Err(body.error("numbers", Invalid::TooMany { max: NUMBERS_MAX }));
+        }
+        Some(items) => {
+            let read = |(at, item): (usize, &&serde_json::value::RawValue)| {
+                let wrong = |_| body.error(&format!("numbers[{at}]"), Invalid::Type("a message number"));
+                serde_json::from_str::<i64>(item.get()).map_err(wrong)
+            };
+            Some(items.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?)
+        }
+    };
+    let from = body.take_whole_number("fromNumber")?;
+    let through = body.take_whole_number("throughNumber")?;
+    let which = match (numbers, from, through) {
+        (Some(numbers), None, None) => Redriven::Numbers(numbers),
+        (Some(_), _, _) => {
+            return Err(body.error("numbers", Invalid::Rule("not stand beside a range")));
+        }
+        (None, None, None) => Redriven::All,
+        (None, from, through) => {
+            Redriven::Range { from: from.unwrap_or(1), through: through.unwrap_or(i64::MAX) }
+        }
+    };
+    body.finish()?;
+    Ok(which)
+}
+
+/// A body that may be left out.
+fn optional(bytes: &[u8]) -> Result<Option<Object<'_>>, BodyError> {
+    match Object::parse(bytes) {
+        Err(BodyError::Empty) => Ok(None),
+        read => read.map(Some),
+    }
 }

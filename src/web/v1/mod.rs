@@ -34,6 +34,10 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/channels/{id}"), web::patch().to(channels::patch));
     config.route(&path("/channels/{id}"), web::delete().to(channels::delete));
     config.route(&path("/channels/{id}/attempts"), web::get().to(channels::attempts));
+    config.route(&path("/channels/{id}/renew"), web::post().to(commands::renew));
+    config.route(&path("/channels/{id}/ping"), web::post().to(commands::ping));
+    config.route(&path("/channels/{id}/replay"), web::post().to(commands::replay));
+    config.route(&path("/channels/{id}/parked/redrive"), web::post().to(commands::redrive));
     config.route(&path("/channels/{id}/pause"), web::post().to(commands::pause));
     config.route(&path("/channels/{id}/resume"), web::post().to(commands::resume));
     config.route(&path("/channels/{id}/skip"), web::post().to(commands::skip));

@@ -40,6 +40,11 @@ impl Problem {
         Self::new(404, "noSuchRoute", format!("there is no {} {path}", request.method()))
     }
 
+    pub fn too_many(detail: &str, wait: std::time::Duration) -> Self {
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        Self { retry_after_seconds: Some(seconds), ..Self::new(429, "tooManyRequests", detail) }
+    }
+
     pub fn not_found(what: &str) -> Self {
         Self::new(404, "notFound", format!("there is no such {what}"))
     }
@@ -206,6 +211,11 @@ impl From<ChannelError> for Problem {
             ChannelError::NotFound => Self::not_found("channel"),
             ChannelError::NotOwner => Self::new(403, "notOwner", error.to_string()),
             ChannelError::Ended => Self::new(409, "channelEnded", error.to_string()),
+            ChannelError::Paused => Self::new(409, "channelPaused", error.to_string()),
+            ChannelError::Lost { earliest_number } => Self {
+                more: Some(("earliestNumber", earliest_number)),
+                ..Self::new(410, "expired", error.to_string())
+            },
             ChannelError::Store(error) => error.into(),
         }
     }

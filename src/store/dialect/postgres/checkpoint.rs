@@ -10,12 +10,16 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::{
-    domain::channel::{ChannelKey, ResourceKey},
+    domain::{
+        channel::{ChannelKey, ResourceKey},
+        time::Timestamp,
+    },
     store::{
         attempts::NewAttemptRow,
         checkpoint::{Attempt, Checkpoint, Checkpointed, OUTCOMES_MAX, Parked},
         cursors::CursorRow,
         exceptions::ExceptionRow,
+        schema::{exceptions, notices, reminders},
     },
 };
 
@@ -36,7 +40,19 @@ pub(in crate::store) async fn checkpoint(
     if !(checkpoint.repeated && is_in_ledger(c, &checkpoint.attempts).await?) {
         insert_attempts(c, &checkpoint.attempts).await?;
     }
-    insert_parked(c, &checkpoint.parked).await?;
+    write_parked(c, &checkpoint.parked, &moved).await?;
+    for (channel, seq) in &checkpoint.redriven {
+        diesel::delete(exceptions::table.find((channel.0, *seq))).execute(c).await?;
+    }
+    for notice in &checkpoint.notices {
+        diesel::update(notices::table.find(notice.id).filter(notices::due_at_ms.is_not_null()))
+            .set((
+                notices::attempts.eq(i64::from(notice.attempts)),
+                notices::due_at_ms.eq(notice.due_at.map(Timestamp::as_millis)),
+            ))
+            .execute(c)
+            .await?;
+    }
     Ok(Some(Checkpointed { moved }))
 }
 
@@ -68,10 +84,11 @@ async fn update_cursors(c: &mut AsyncPgConnection, checkpoint: &Checkpoint) -> Q
         "update cursors c
          set seq = u.seq, behind = u.behind, due_at_ms = u.due_at_ms, attempts = u.attempts,
              client_errors = u.client_errors, failing_since_ms = u.failing_since_ms,
-             pinned_seq = u.pinned_seq, last_success_at_ms = u.last_success_at_ms
-         from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+             pinned_seq = u.pinned_seq, last_success_at_ms = u.last_success_at_ms,
+             failures = u.failures, refusals = u.refusals
+         from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
            as u (channel, moved, seq, behind, due_at_ms, attempts, client_errors, failing_since_ms,
-                 pinned_seq, last_success_at_ms)
+                 pinned_seq, last_success_at_ms, failures, refusals)
          where c.channel = u.channel and c.moved = u.moved
          returning c.channel",
     )
@@ -85,6 +102,8 @@ async fn update_cursors(c: &mut AsyncPgConnection, checkpoint: &Checkpoint) -> Q
     .bind::<Array<Nullable<BigInt>>, _>(column!(failing_since_ms))
     .bind::<Array<Nullable<BigInt>>, _>(column!(pinned_seq))
     .bind::<Array<Nullable<BigInt>>, _>(column!(last_success_at_ms))
+    .bind::<Array<BigInt>, _>(column!(failures))
+    .bind::<Array<BigInt>, _>(column!(refusals))
     .load(c)
     .await?;
     let applied: std::collections::HashSet<i64> = applied.into_iter().map(|row| row.channel).collect();
@@ -158,10 +177,26 @@ async fn insert_attempts(c: &mut AsyncPgConnection, attempts: &[Attempt]) -> Que
     Ok(())
 }
 
-async fn insert_parked(c: &mut AsyncPgConnection, parked: &[Parked]) -> QueryResult<()> {
+/// What was set aside. A cursor that was moved meanwhile has passed it in another way.
+async fn write_parked(c: &mut AsyncPgConnection, parked: &[Parked], moved: &[ChannelKey]) -> QueryResult<()> {
     for parked in parked {
-        diesel::insert_into(crate::store::schema::exceptions::table)
-            .values(ExceptionRow::from(parked))
+        let row = ExceptionRow::from(parked);
+        if parked.again {
+            diesel::update(exceptions::table.find((row.channel, row.seq)))
+                .set(row.clone())
+                .execute(c)
+                .await?;
+        } else if !moved.contains(&parked.channel) {
+            diesel::insert_into(exceptions::table).values(&row).on_conflict_do_nothing().execute(c).await?;
+        } else {
+            continue;
+        }
+        diesel::insert_into(reminders::table)
+            .values((
+                reminders::channel.eq(row.channel),
+                reminders::since_ms.eq(row.created_at_ms),
+                reminders::due_at_ms.eq(row.created_at_ms),
+            ))
             .on_conflict_do_nothing()
             .execute(c)
             .await?;

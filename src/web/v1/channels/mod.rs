@@ -10,7 +10,7 @@ use actix_web::{
 };
 use serde_json::{Value, json};
 
-pub(super) use self::show::view_json;
+pub(super) use self::{read::take_expiry, show::view_json};
 use self::{
     read::{read_change, read_open},
     show::{attempt_json, opened_json},
@@ -106,6 +106,7 @@ async fn replace(
         address: Some(open.address),
         token: Some(open.token),
         expiry: open.expiry,
+        renews: false,
         payload: open.payload,
         format: Some(open.format),
         catch_up: open.catch_up,

@@ -62,6 +62,7 @@ pub(super) fn read_change(mut channel: Object<'_>) -> Result<ChangeRequest, Fiel
         address: channel.take_string("address")?,
         token: channel.take_string("token").map(|token| token_given.then_some(token))?,
         expiry: take_expiry(&mut channel)?,
+        renews: false,
         payload: channel.take_bool("payload")?,
         format: take_format(&mut channel)?,
         catch_up: take_catch_up(&mut channel)?,
@@ -79,7 +80,7 @@ fn refuse_later(channel: &Object<'_>) -> Result<(), FieldError> {
 }
 
 /// `expiresAt` and `ttlSeconds`.
-fn take_expiry(channel: &mut Object<'_>) -> Result<Asked, FieldError> {
+pub(in crate::web::v1) fn take_expiry(channel: &mut Object<'_>) -> Result<Asked, FieldError> {
     let at = match channel.take_string("expiresAt")? {
         None => None,
         Some(text) => {

@@ -95,5 +95,6 @@ pub(super) fn attempt_json(attempt: &RecordedAttempt) -> Value {
         "outcome": attempt.outcome,
         "status": attempt.status,
         "error": attempt.error,
+        "notice": attempt.notice,
     })
 }

@@ -1,0 +1,271 @@
+//! What an outcome makes of a lane.
+
+use std::time::Duration;
+
+use super::{
+    Action, Lane, NoticeMark, Outcome, ParkReason, Parking, Phase, Record, Send, Waiting, deciding::OURS_WAIT,
+};
+use crate::domain::{
+    backoff,
+    channel::OnExhausted,
+    cursor::Failing,
+    notice,
+    outcome::{Verdict, is_client_error, is_payload_refusal},
+    time::Timestamp,
+};
+
+/// Refusals after which a sync is parked, so that a receiver that knows no sync still gets its events.
+pub const SYNC_REFUSALS_MAX: u32 = 3;
+/// A payload is poison once it was refused this often, over at least this time, by a receiver that takes a ping.
+const POISON_REFUSALS_MIN: u32 = 8;
+const POISON_TIME_MIN: Duration = Duration::from_hours(1);
+
+impl Lane {
+    pub(super) fn conclude(&mut self, outcome: Outcome, now: Timestamp, actions: &mut Vec<Action>) {
+        // INVARIANT: an outcome answers the one request in flight.
+        match self.phase {
+            Phase::InFlight { send, readdressed } => {
+                if !(send.first..=send.through).contains(&outcome.through) {
+                    return;
+                }
+                self.phase = Phase::Resting;
+                // A receiver that the channel has left cannot end it any more, nor say where it went.
+                let verdict = match outcome.verdict {
+                    Verdict::Gone | Verdict::Moved if readdressed => Verdict::Failed,
+                    verdict => verdict,
+                };
+                let outcome = Outcome { verdict, ..outcome };
+                if send.redriven {
+                    self.conclude_redrive(send, outcome, now, actions);
+                } else {
+                    self.conclude_head(send, outcome, readdressed, now, actions);
+                }
+            }
+            Phase::Telling { notice } => {
+                self.phase = Phase::Resting;
+                self.conclude_notice(notice, outcome, now, actions);
+            }
+            Phase::Resting | Phase::Queued(_) => {}
+        }
+    }
+
+    fn conclude_head(
+        &mut self,
+        send: Send,
+        outcome: Outcome,
+        readdressed: bool,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let was_probing = self.terms.probing;
+        // The cursor may have been moved meanwhile: then this is no longer the head, and only told.
+        let is_head = send.first == self.settled.saturating_add(1);
+        let mut parked = None;
+        match outcome.verdict {
+            Verdict::Ours => {
+                self.hold_until = Some(now.plus(OURS_WAIT));
+                return;
+            }
+            Verdict::Delivered => {
+                self.last_success_at = Some(now);
+                self.terms.probing = false;
+                self.failing.failures = 0;
+                if send.first <= self.settled.saturating_add(1) && outcome.through > self.settled {
+                    self.settle(outcome.through, Failing::default());
+                }
+            }
+            Verdict::Failed
+            | Verdict::Overloaded
+            | Verdict::Forbidden
+            | Verdict::Refused
+            | Verdict::Moved
+            | Verdict::Gone
+                if is_head =>
+            {
+                self.fail(outcome, send.attempt, now);
+                if readdressed {
+                    self.try_at_once(now);
+                }
+                parked = self.reason_to_park(outcome, now).map(|reason| self.park(outcome, reason));
+            }
+            _ => {}
+        }
+        self.outcomes += 1;
+        actions.push(Action::Record(Record { attempt: send.attempt, parked, ..self.place() }));
+        self.turn(was_probing, actions);
+        match outcome.verdict {
+            Verdict::Gone => self.end(actions),
+            Verdict::Moved => actions.push(Action::Readdress),
+            _ => {}
+        }
+        if parked.is_none() && self.may_be_poison(now) && !self.ping_asked {
+            self.ping_asked = true;
+            actions.push(Action::Ping);
+        }
+    }
+
+    /// A redriven notification has one attempt: it arrives or is parked again. The head is not concerned.
+    fn conclude_redrive(&mut self, send: Send, outcome: Outcome, now: Timestamp, actions: &mut Vec<Action>) {
+        let (mut parked, mut redriven) = (None, None);
+        match outcome.verdict {
+            Verdict::Ours => {
+                self.hold_until = Some(now.plus(OURS_WAIT));
+                self.redrives.insert(send.first, send.attempt.saturating_sub(1));
+                return;
+            }
+            Verdict::Delivered => {
+                self.last_success_at = Some(now);
+                redriven = Some(send.first);
+            }
+            _ => {
+                let reason = ParkReason::RedriveFailed;
+                let (status, attempts) = (outcome.status, send.attempt);
+                parked = Some(Parking { seq: send.first, reason, status, attempts });
+            }
+        }
+        self.outcomes += 1;
+        self.redriven.insert(send.first, self.outcomes);
+        actions.push(Action::Record(Record { attempt: send.attempt, parked, redriven, ..self.place() }));
+        match outcome.verdict {
+            Verdict::Gone => self.end(actions),
+            Verdict::Moved => actions.push(Action::Readdress),
+            _ => {}
+        }
+    }
+
+    /// A notice never counts against the head. A 2xx proves that the receiver lives.
+    fn conclude_notice(
+        &mut self,
+        mut notice: Waiting,
+        outcome: Outcome,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let was_probing = self.terms.probing;
+        let mut parked = None;
+        if outcome.verdict == Verdict::Ours {
+            self.hold_until = Some(now.plus(OURS_WAIT));
+            self.notices.insert(0, notice);
+            return;
+        }
+        notice.attempts = notice.attempts.saturating_add(1);
+        let mut mark = NoticeMark { id: notice.id, attempts: notice.attempts, due_at: None };
+        if outcome.verdict == Verdict::Delivered {
+            if was_probing {
+                self.terms.probing = false;
+                self.failing.since = None;
+                self.failing.failures = 0;
+                self.try_at_once(now);
+            }
+            if self.may_be_poison(now)
+                && let Some(through) = self.failing.pinned
+            {
+                let status = self.refusal;
+                let refused = Outcome { through, status, verdict: Verdict::Failed, ..outcome };
+                parked = Some(self.park(refused, ParkReason::Poison));
+            }
+        }
+        let wait = notice::wait_after(notice.attempts).filter(|_| outcome.verdict != Verdict::Delivered);
+        let left = wait.map(|wait| Waiting { due_at: now.plus(wait), ..notice });
+        mark.due_at = left.map(|left| left.due_at);
+        self.notices.extend(left);
+        self.outcomes += 1;
+        self.told.insert(notice.id, (self.outcomes, left));
+        let attempt = notice.attempts;
+        actions.push(Action::Record(Record { attempt, parked, notice: Some(mark), ..self.place() }));
+        if was_probing && !self.terms.probing {
+            actions.push(Action::Resume);
+        }
+    }
+
+    fn settle(&mut self, seq: i64, failing: Failing) {
+        self.settled = seq;
+        self.failing = failing;
+        self.ping_asked = false;
+        self.refusal = None;
+    }
+
+    fn fail(&mut self, outcome: Outcome, attempt: u32, now: Timestamp) {
+        let wait = backoff::wait(&self.terms.schedule, attempt, outcome.retry_after, outcome.jitter);
+        let window_ends_at = self.failing.since.get_or_insert(now).plus(self.terms.window);
+        self.failing.attempts = attempt;
+        self.failing.failures = self.failing.failures.saturating_add(1);
+        self.ping_asked = false;
+        self.terms.probing |= self.is_exhausted(now) && self.terms.on_exhausted == OnExhausted::Suspend;
+        self.failing.due_at = Some(if self.terms.probing {
+            self.terms
+                .reminders
+                .next_after(window_ends_at.min(now), now)
+                .max(now.plus(outcome.retry_after.unwrap_or_default()))
+        } else {
+            now.plus(wait)
+        });
+        self.failing.pinned = Some(outcome.through);
+        if outcome.status.is_some_and(is_client_error) {
+            self.failing.client_errors = self.failing.client_errors.saturating_add(1);
+        }
+        if outcome.status.is_some_and(is_payload_refusal) {
+            self.failing.refusals = self.failing.refusals.saturating_add(1);
+            self.refusal = outcome.status;
+        } else {
+            // Refused *again and again*: anything else in between is no evidence against the payload.
+            self.failing.refusals = 0;
+        }
+    }
+
+    fn is_exhausted(&self, now: Timestamp) -> bool {
+        let window_is_over = self.failing.since.is_some_and(|since| now >= since.plus(self.terms.window));
+        window_is_over || self.terms.max_attempts.is_some_and(|max| self.failing.failures >= max)
+    }
+
+    fn reason_to_park(&self, outcome: Outcome, now: Timestamp) -> Option<ParkReason> {
+        if outcome.through == self.start_seq && self.failing.client_errors >= SYNC_REFUSALS_MAX {
+            return Some(ParkReason::SyncRefused);
+        }
+        if outcome.verdict == Verdict::Refused {
+            return Some(ParkReason::Redirected);
+        }
+        // A channel that ends keeps what it has not had.
+        let goes_on = self.terms.on_exhausted == OnExhausted::Continue && outcome.verdict != Verdict::Gone;
+        (goes_on && self.is_exhausted(now)).then_some(ParkReason::Exhausted)
+    }
+
+    /// Sets the head aside, and goes on after it.
+    fn park(&mut self, outcome: Outcome, reason: ParkReason) -> Parking {
+        let (status, attempts) = (outcome.status, self.failing.attempts);
+        let failing = match reason {
+            // The receiver has still not said 2xx.
+            ParkReason::SyncRefused | ParkReason::Redirected => {
+                Failing { since: self.failing.since, failures: self.failing.failures, ..Failing::default() }
+            }
+            // The next one gets a window of its own: a dead receiver is not to be run through the whole log.
+            _ => Failing::default(),
+        };
+        self.settle(outcome.through, failing);
+        Parking { seq: outcome.through, reason, status, attempts }
+    }
+
+    fn may_be_poison(&self, now: Timestamp) -> bool {
+        let refused_long = self.failing.since.is_some_and(|since| now >= since.plus(POISON_TIME_MIN));
+        self.terms.judges_payload
+            && !self.terms.probing
+            && self.failing.refusals >= POISON_REFUSALS_MIN
+            && refused_long
+            && self.failing.pinned.is_some_and(|pinned| pinned > self.start_seq)
+    }
+
+    /// Says that the channel is suspended, or goes on.
+    fn turn(&self, was_probing: bool, actions: &mut Vec<Action>) {
+        match (was_probing, self.terms.probing, self.failing.due_at) {
+            (false, true, Some(probe_at)) => actions.push(Action::Suspend { probe_at }),
+            (true, false, _) => actions.push(Action::Resume),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, actions: &mut Vec<Action>) {
+        self.terms.active = false;
+        self.gone = true;
+        actions.push(Action::EndGone);
+    }
+}

@@ -1,0 +1,156 @@
+//! What may leave next, and when: notices first, then what is tried again beside the log, then the log's head.
+
+use std::time::Duration;
+
+use super::{Action, Cargo, Lane, Phase, Send, UNSAVED_MAX};
+use crate::domain::{channel::CatchUp, notice, rate::Bucket, time::Timestamp};
+
+/// The wait after a failure of our own.
+pub(super) const OURS_WAIT: Duration = Duration::from_secs(1);
+
+/// Why nothing may leave now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    Until(Timestamp),
+    ForInput,
+}
+
+impl Lane {
+    /// Asks for a slot, or says when to look again; nothing while something is under way.
+    pub(super) fn go_on(&mut self, now: Timestamp) -> Option<Action> {
+        if self.phase != Phase::Resting {
+            return None;
+        }
+        match self.next_cargo(now) {
+            Ok(cargo) => {
+                self.phase = Phase::Queued(cargo);
+                Some(Action::AskSlot)
+            }
+            Err(Wait::Until(due)) => Some(Action::WakeAt(due)),
+            Err(Wait::ForInput) => None,
+        }
+    }
+
+    /// The first of what may leave, or how long nothing may.
+    pub(super) fn next_cargo(&self, now: Timestamp) -> Result<Cargo, Wait> {
+        let told = self.wait_of_notice(now);
+        let Err(until_told) = told else { return told };
+        let head = if self.redrives.is_empty() || self.terms.probing {
+            self.wait_of_head(now).map_or(Ok(Cargo::Head), Err)
+        } else {
+            self.wait_of_redrive(now)
+        };
+        head.map_err(|until_head| match (until_told, until_head) {
+            (Wait::Until(told), Wait::Until(head)) => Wait::Until(told.min(head)),
+            (Wait::Until(at), Wait::ForInput) | (Wait::ForInput, Wait::Until(at)) => Wait::Until(at),
+            (Wait::ForInput, Wait::ForInput) => Wait::ForInput,
+        })
+    }
+
+    fn wait_of_notice(&self, now: Timestamp) -> Result<Cargo, Wait> {
+        if self.is_far_ahead() {
+            return Err(Wait::ForInput);
+        }
+        let may_leave = self
+            .notices
+            .iter()
+            .filter(|notice| notice.after_expiry || now < self.terms.expires_at)
+            .map(|notice| (notice.due_at.max(self.hold_until.unwrap_or(notice.due_at)), notice.id))
+            .min();
+        match may_leave {
+            Some((due, id)) if due <= now => Ok(Cargo::Notice(id)),
+            Some((due, _)) => Err(Wait::Until(due)),
+            None => Err(Wait::ForInput),
+        }
+    }
+
+    fn wait_of_redrive(&self, now: Timestamp) -> Result<Cargo, Wait> {
+        let Some((seq, _)) = self.redrives.first_key_value() else { return Err(Wait::ForInput) };
+        if !self.may_send(now) || self.is_far_ahead() {
+            return Err(Wait::ForInput);
+        }
+        let due = self.hold_until.max(self.next_token_at(now));
+        due.filter(|due| *due > now).map_or(Ok(Cargo::Redrive(*seq)), |due| Err(Wait::Until(due)))
+    }
+
+    /// Why the head may not leave now.
+    fn wait_of_head(&self, now: Timestamp) -> Option<Wait> {
+        let only_reminded = self.terms.probing && self.terms.reminded;
+        if !self.is_pending() || !self.may_send(now) || self.is_far_ahead() || only_reminded {
+            return Some(Wait::ForInput);
+        }
+        let due = self.failing.due_at.max(self.hold_until).max(self.next_token_at(now));
+        due.filter(|due| *due > now).map(Wait::Until)
+    }
+
+    /// Whether too many outcomes wait to be durable.
+    fn is_far_ahead(&self) -> bool {
+        self.outcomes - self.saved >= UNSAVED_MAX
+    }
+
+    fn next_token_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.bucket.as_ref().map(|bucket| bucket.next_at(now))
+    }
+
+    /// The channel's rate limit as its terms say it.
+    pub(super) fn fit_bucket(&mut self, now: Timestamp) {
+        if self.bucket.as_ref().map(Bucket::limit) != self.terms.rate_limit {
+            self.bucket = self.terms.rate_limit.map(|limit| Bucket::new(limit, now));
+        }
+    }
+
+    /// Lets `cargo` leave.
+    pub(super) fn depart(&mut self, cargo: Cargo, now: Timestamp) -> Action {
+        self.hold_until = None;
+        if let (Cargo::Head | Cargo::Redrive(_), Some(bucket)) = (cargo, &mut self.bucket) {
+            bucket.take(now);
+        }
+        let send = match cargo {
+            Cargo::Head => self.next_send(),
+            Cargo::Redrive(seq) => {
+                let attempts = self.redrives.remove(&seq).unwrap_or_default();
+                let attempt = attempts.saturating_add(1);
+                Send { first: seq, through: seq, pinned: true, attempt, redriven: true }
+            }
+            Cargo::Notice(id) => {
+                let at = self.notices.iter().position(|notice| notice.id == id).unwrap_or_default();
+                let notice = self.notices.remove(at);
+                self.phase = Phase::Telling { notice };
+                return Action::Tell { notice: id, attempt: notice.attempts.saturating_add(1) };
+            }
+        };
+        self.phase = Phase::InFlight { send, readdressed: false };
+        Action::Send(send)
+    }
+
+    fn next_send(&self) -> Send {
+        let first = self.settled.saturating_add(1);
+        let is_sync = first == self.start_seq;
+        let through = match (self.failing.pinned, self.terms.catch_up) {
+            (Some(pinned), _) => pinned,
+            (None, CatchUp::Latest) if !is_sync => self.head,
+            (None, _) => first,
+        };
+        Send {
+            first,
+            through,
+            pinned: self.failing.pinned.is_some(),
+            attempt: self.failing.attempts.saturating_add(1),
+            redriven: false,
+        }
+    }
+
+    /// Brings waits that are longer than any wait can be, which a clock has written that has been set back since,
+    /// down to the longest, once: measured against every new `now` they would never end.
+    pub(super) fn rein_in(&mut self, now: Timestamp) {
+        let schedule = &self.terms.schedule;
+        let probe = if self.terms.probing { self.terms.reminders.longest_wait() } else { Duration::ZERO };
+        let longest = schedule.longest_wait().max(probe);
+        let longest_hold = schedule.first_delay().max(OURS_WAIT);
+        self.failing.due_at = self.failing.due_at.map(|due| due.min(now.plus(longest)));
+        self.hold_until = self.hold_until.map(|due| due.min(now.plus(longest_hold)));
+        for notice in &mut self.notices {
+            notice.due_at = notice.due_at.min(now.plus(notice::longest_wait()));
+        }
+    }
+}
