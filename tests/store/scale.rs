@@ -38,8 +38,8 @@ pub async fn seed(base: &Base, channels: usize, resources: usize, expires: u64) 
          from {}, (select min(id) as id from resources where path like 'seed/%') first;
          insert into cursors (channel, resource, seq, moved, behind, attempts, client_errors)
          select id, resource, 5, 0, false, 0, 0 from channels where channel_id like 'seed-%';
-         insert into notices (channel, kind, n, body, attempts, created_at_ms)
-         select channel, 'ping', 1, '', 1, 0 from cursors;
+         insert into notices (channel, kind, n, body, attempts, due_at_ms, created_at_ms)
+         select channel, 'ping', 1, '', 1, {expires}, 0 from cursors;
          commit; analyze;",
         series(resources),
         series(channels),
