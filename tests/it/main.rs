@@ -43,6 +43,7 @@ mod feed;
 mod formats;
 mod google;
 mod http;
+mod lifecycle;
 mod nodes;
 mod opening;
 mod restart;

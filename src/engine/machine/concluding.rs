@@ -142,7 +142,6 @@ impl Lane {
         actions: &mut Vec<Action>,
     ) {
         let was_probing = self.terms.probing;
-        let mut parked = None;
         if outcome.verdict == Verdict::Ours {
             self.hold_until = Some(now.plus(OURS_WAIT));
             self.notices.insert(0, notice);
@@ -157,12 +156,10 @@ impl Lane {
                 self.failing.failures = 0;
                 self.try_at_once(now);
             }
-            if self.may_be_poison(now)
-                && let Some(through) = self.failing.pinned
-            {
-                let status = self.refusal;
-                let refused = Outcome { through, status, verdict: Verdict::Failed, ..outcome };
-                parked = Some(self.park(refused, ParkReason::Poison));
+            if self.may_be_poison(now) {
+                // It works. If it refuses the payload once more, that is to blame.
+                self.proven = true;
+                self.try_at_once(now);
             }
         }
         let wait = notice::wait_after(notice.attempts).filter(|_| outcome.verdict != Verdict::Delivered);
@@ -172,7 +169,7 @@ impl Lane {
         self.outcomes += 1;
         self.told.insert(notice.id, (self.outcomes, left));
         let attempt = notice.attempts;
-        actions.push(Action::Record(Record { attempt, parked, notice: Some(mark), ..self.place() }));
+        actions.push(Action::Record(Record { attempt, notice: Some(mark), ..self.place() }));
         if was_probing && !self.terms.probing {
             actions.push(Action::Resume);
         }
@@ -182,7 +179,7 @@ impl Lane {
         self.settled = seq;
         self.failing = failing;
         self.ping_asked = false;
-        self.refusal = None;
+        self.proven = false;
     }
 
     fn fail(&mut self, outcome: Outcome, attempt: u32, now: Timestamp) {
@@ -191,11 +188,16 @@ impl Lane {
         self.failing.attempts = attempt;
         self.failing.failures = self.failing.failures.saturating_add(1);
         self.ping_asked = false;
-        self.terms.probing |= self.is_exhausted(now) && self.terms.on_exhausted == OnExhausted::Suspend;
+        // A channel that ends is not suspended as well.
+        let suspends = self.terms.on_exhausted == OnExhausted::Suspend && outcome.verdict != Verdict::Gone;
+        self.terms.probing |= suspends && self.is_exhausted(now);
+        // Where attempts were limited and not time, the first failure is what all probes are counted from.
+        let probed_since =
+            if now >= window_ends_at { window_ends_at } else { self.failing.since.unwrap_or(now) };
         self.failing.due_at = Some(if self.terms.probing {
             self.terms
                 .reminders
-                .next_after(window_ends_at.min(now), now)
+                .next_after(probed_since, now)
                 .max(now.plus(outcome.retry_after.unwrap_or_default()))
         } else {
             now.plus(wait)
@@ -206,10 +208,10 @@ impl Lane {
         }
         if outcome.status.is_some_and(is_payload_refusal) {
             self.failing.refusals = self.failing.refusals.saturating_add(1);
-            self.refusal = outcome.status;
         } else {
             // Refused *again and again*: anything else in between is no evidence against the payload.
             self.failing.refusals = 0;
+            self.proven = false;
         }
     }
 
@@ -224,6 +226,9 @@ impl Lane {
         }
         if outcome.verdict == Verdict::Refused {
             return Some(ParkReason::Redirected);
+        }
+        if self.proven && self.may_be_poison(now) {
+            return Some(ParkReason::Poison);
         }
         // A channel that ends keeps what it has not had.
         let goes_on = self.terms.on_exhausted == OnExhausted::Continue && outcome.verdict != Verdict::Gone;

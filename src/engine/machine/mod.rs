@@ -83,8 +83,8 @@ pub struct Lane {
     redriven: BTreeMap<i64, u64>,
     /// A ping that shall prove the receiver has been asked for since the head's last failure.
     ping_asked: bool,
-    /// The last status that found fault with the head's payload.
-    refusal: Option<u16>,
+    /// It has proved so: one more refusal, and the payload is to blame.
+    proven: bool,
     /// Outcomes so far, and how many of them are durable.
     outcomes: u64,
     saved: u64,
@@ -138,7 +138,7 @@ impl Lane {
             told: BTreeMap::new(),
             redriven: BTreeMap::new(),
             ping_asked: false,
-            refusal: None,
+            proven: false,
             outcomes: 0,
             saved: 0,
         }

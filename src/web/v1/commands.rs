@@ -180,9 +180,10 @@ fn read_redriven(mut body: Object<'_>) -> Result<Redriven, FieldError> {
     Ok(which)
 }
 
-/// A body that may be left out.
+/// A body that may be left out, or be `null`.
 fn optional(bytes: &[u8]) -> Result<Option<Object<'_>>, BodyError> {
     match Object::parse(bytes) {
+        Err(BodyError::NotObject) if bytes.trim_ascii() == b"null" => Ok(None),
         Err(BodyError::Empty) => Ok(None),
         read => read.map(Some),
     }
