@@ -1,6 +1,6 @@
 //! The catalogue of misbehaving receivers: what each does, and what has to come of it. Most are a line of a table
 //! ([`rows`]), which is run as a whole: one server, a channel per line, all of them at once. The others have
-//! a story of their own ([`stories`]).
+//! a story of their own, of time ([`stories`]) or of bytes ([`connections`]).
 //!
 //! Told elsewhere: B-42 and B-44 (names and their addresses) beside the resolver and the policy, which are made to
 //! be tested without a network; B-34 (many channels on one host) in `retry`, where a host begins with sixteen.
@@ -13,6 +13,7 @@
 //! not a test; of B-35 revoked and weak certificates and of B-36 renegotiation, which the tests' TLS cannot
 //! make; B-49 (a receiver that confirms what it has not read) is outside anybody's power.
 
+mod connections;
 mod rows;
 mod stories;
 

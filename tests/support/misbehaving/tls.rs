@@ -43,22 +43,22 @@ impl Authority {
 
     /// A door with nothing wrong about it.
     pub fn good(&self, protocol: &str) -> Arc<ServerConfig> {
-        self.signs(for_host(HOST), protocol)
+        self.signs(&for_host(HOST), protocol)
     }
 
     pub fn expired(&self) -> Arc<ServerConfig> {
-        self.signs(valid(2020, 2021), HTTP1)
+        self.signs(&valid(2020, 2021), HTTP1)
     }
 
     pub fn not_yet_valid(&self) -> Arc<ServerConfig> {
-        self.signs(valid(2120, 2121), HTTP1)
+        self.signs(&valid(2120, 2121), HTTP1)
     }
 
     pub fn for_another_host(&self) -> Arc<ServerConfig> {
-        self.signs(for_host("elsewhere.org"), HTTP1)
+        self.signs(&for_host("elsewhere.org"), HTTP1)
     }
 
-    fn signs(&self, params: CertificateParams, protocol: &str) -> Arc<ServerConfig> {
+    fn signs(&self, params: &CertificateParams, protocol: &str) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         door(&certificate, &key, protocol)
