@@ -91,9 +91,12 @@ pub async fn keep(store: Store, clock: SharedClock, node: String, guard: Arc<Gua
     if !store.is_shared() {
         return;
     }
+    let mut asked = clock.monotonic();
     loop {
-        clock.sleep(RENEW_EVERY).await;
-        let asked = clock.monotonic();
+        // Counted from the question, not from its answer: a slow database must not make renewals rarer.
+        let due = asked + RENEW_EVERY;
+        clock.sleep(due.saturating_sub(clock.monotonic())).await;
+        asked = clock.monotonic();
         match store.renew_lease(node.clone(), guard.lease, TERM).await {
             Ok(Some(_)) => guard.valid_until.store(millis(asked + TERM.0), Ordering::Release),
             Ok(None) => {

@@ -35,6 +35,7 @@ macro_rules! on_both {
 mod acceptance;
 mod app;
 mod base;
+mod catalogue;
 mod catch_up;
 mod changes;
 mod claims;

@@ -12,5 +12,6 @@
     reason = "test code: a broken expectation is a failed test"
 )]
 
+pub mod misbehaving;
 pub mod postgres;
 pub mod receiver;
