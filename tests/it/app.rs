@@ -289,7 +289,7 @@ impl TestApp {
         let made = self.canary.get_or_init(|| async {
             let receiver = Receiver::start().await;
             let opening = json!({ "resource": "canary", "address": receiver.url("/"), "ttlSeconds": 2_592_000,
-                                  "retry": { "schedule": ["0s"] } });
+                                  "renewal": "auto", "retry": { "schedule": ["0s"] } });
             self.open(opening).await;
             Canary { receiver }
         });
