@@ -45,6 +45,7 @@ mod formats;
 mod google;
 mod http;
 mod lifecycle;
+mod moves;
 mod nodes;
 mod opening;
 mod restart;
