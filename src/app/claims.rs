@@ -19,6 +19,9 @@ use crate::{
     store::{AdvanceOutcome, ChannelView, ResumeOutcome, ResumedBy, StoreError},
 };
 
+/// Events that one page looks through for a filtered channel: beyond them it may come back empty, with more to come.
+const LOOKED_AT_MAX: usize = 10_000;
+
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
     /// Unknown, replaced or misspelt: nobody learns which.
@@ -39,6 +42,8 @@ pub struct ClaimPage {
     pub items: Vec<ClaimItem>,
     /// The number of the oldest notification that is left, or of the next one to come.
     pub earliest_number: i64,
+    /// Everything up to this seq was looked at.
+    pub through: i64,
     pub has_more: bool,
 }
 
@@ -75,17 +80,19 @@ impl App {
         let stands = cursor.seq.max(channel.start_seq);
         let after = after.map_or(channel.start_seq, |number| channel.seq_of(number));
         let (mut items, mut has_more) = self.parked_page(&channel, after, stands, limit).await?;
+        let mut through = items.last().map_or(after, |item| item.event.seq);
         if !has_more && items.len() < limit {
             let (from, room) = (after.max(stands), limit - items.len());
-            let events = self.read_log(channel.resource, from, head, room, PAGE_BYTES_MAX).await?;
-            has_more = events.last().is_some_and(|event| event.seq < head);
+            let (events, looked) = self.read_wanted(&channel, from, head, room).await?;
+            has_more = from < looked && looked < head;
+            through = looked;
             items.extend(events.into_iter().map(|event| ClaimItem { event, parked: false }));
         } else {
             has_more |= stands < head;
         }
         let first_parked = self.store.parked_seqs(channel.key, channel.start_seq, stands, 1).await?.pop();
         let earliest = first_parked.unwrap_or_else(|| stands.saturating_add(1));
-        Ok(ClaimPage { earliest_number: channel.number_of(earliest), has_more, channel, items })
+        Ok(ClaimPage { earliest_number: channel.number_of(earliest), through, has_more, channel, items })
     }
 
     /// What was parked after `after` and up to the cursor, and whether there is more of it.
@@ -130,6 +137,28 @@ impl App {
         let settled = self.store.settle_parked(channel.key, seqs).await?;
         self.bells.changed(vec![channel.key]).await;
         Ok(settled)
+    }
+
+    /// What a channel wants after `from`, at most `limit`, and how far its log was looked through.
+    async fn read_wanted(
+        &self,
+        channel: &Channel,
+        from: i64,
+        head: i64,
+        limit: usize,
+    ) -> Result<(Vec<Arc<Event>>, i64), StoreError> {
+        let filter = channel.options.filter(&channel.resource_path);
+        let (mut through, mut looked_at) = (from, 0);
+        loop {
+            let mut events = self.read_log(channel.resource, through, head, limit, PAGE_BYTES_MAX).await?;
+            let Some(last) = events.last() else { return Ok((events, through)) };
+            through = last.seq;
+            looked_at += events.len();
+            events.retain(|event| filter.as_ref().is_none_or(|filter| filter.matches(event)));
+            if !events.is_empty() || looked_at >= LOOKED_AT_MAX {
+                return Ok((events, through));
+            }
+        }
     }
 
     /// Acknowledges everything up to message number `through`. Idempotent, and never goes back. Returns the number

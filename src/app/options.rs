@@ -27,6 +27,8 @@ pub struct OptionsRequest {
     pub events: Option<Vec<String>>,
     /// States as the watched Google API words them.
     pub event_states: Option<Vec<String>>,
+    /// `eventType`s of Calendar's events.
+    pub event_types: Option<Vec<String>>,
     pub rate_limit: Option<Option<RateLimit>>,
     pub renewal: Option<Renewal>,
     pub lifecycle: Option<bool>,
@@ -69,6 +71,9 @@ impl App {
         }
         if let Some(states) = request.event_states {
             options.event_states = states;
+        }
+        if let Some(types) = request.event_types {
+            options.event_types = types;
         }
         if let Some(rate_limit) = request.rate_limit {
             options.rate_limit = rate_limit;

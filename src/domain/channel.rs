@@ -226,6 +226,9 @@ pub struct ChannelOptions {
     /// States as the watched Google API words them (`event=add`); empty means all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub event_states: Vec<String>,
+    /// `eventType`s of Calendar's events; empty means all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub event_types: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
     pub renewal: Renewal,

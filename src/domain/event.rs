@@ -88,13 +88,16 @@ pub fn check_id(id: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// The run of adjacent events that catch-up `latest` collapses into its newest: equal name and state.
-/// `events` begins with the cursor's next event and must not be empty. Returns how many of them form the run,
-/// and what changed in any of them.
-pub fn newest_of_run(events: &[std::sync::Arc<Event>]) -> (usize, Option<String>) {
+/// The run of adjacent events that catch-up `latest` collapses into its newest: equal name and state, and wanted by
+/// the channel. `events` begins with the channel's next event, which is wanted. Returns how many of them form the
+/// run, and what changed in any of them.
+pub fn newest_of_run(
+    events: &[std::sync::Arc<Event>],
+    wants: impl Fn(&Event) -> bool,
+) -> (usize, Option<String>) {
     let Some(first) = events.first() else { return (0, None) };
-    let run =
-        events.iter().take_while(|event| event.name == first.name && event.state == first.state).count();
+    let is_equal = |event: &Event| event.name == first.name && event.state == first.state;
+    let run = 1 + events.iter().skip(1).take_while(|event| is_equal(event) && wants(event)).count();
     let mut changed: Vec<&str> = Vec::new();
     let mut bytes = 0;
     for part in
@@ -159,7 +162,9 @@ mod tests {
             event(3, "a.b", Some("parents, properties")),
             event(4, "a.c", Some("children")),
         ];
-        assert_eq!(newest_of_run(&events), (3, Some("content,parents,properties".into())));
-        assert_eq!(newest_of_run(&events[3..]), (1, Some("children".into())));
+        let all = |_: &Event| true;
+        assert_eq!(newest_of_run(&events, all), (3, Some("content,parents,properties".into())));
+        assert_eq!(newest_of_run(&events[3..], all), (1, Some("children".into())));
+        assert_eq!(newest_of_run(&events, |event| event.seq != 2), (1, Some("content,parents".into())));
     }
 }

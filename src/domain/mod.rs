@@ -9,6 +9,7 @@ pub mod egress;
 pub mod event;
 pub mod expiry;
 pub mod filter;
+pub mod google_state;
 pub mod headers;
 pub mod id;
 pub mod invalid;

@@ -86,7 +86,8 @@ impl Outbox {
             let Some(resource) = self.stirred.pop_first() else { break };
             resources.insert(resource);
         }
-        for (channel, place) in &places {
+        for (channel, place) in &mut places {
+            refresh(lanes, *channel, place);
             settle(lanes, *channel, place);
         }
         for resource in resources {
@@ -101,6 +102,15 @@ impl Outbox {
         }
         // Entries without a row still have to be told that they are durable.
         (!checkpoint.is_empty() || !saved.is_empty()).then_some(Batch { checkpoint, saved })
+    }
+}
+
+/// Where no outcome has come since, the lane's own place counts: it may have passed what its filter does not want, or
+/// have gone back to look at it with another one.
+fn refresh(lanes: &Lanes, channel: ChannelKey, place: &mut Record) {
+    let Some(resident) = lanes.get(channel) else { return };
+    if resident.lane.outcomes() == place.outcome {
+        *place = resident.lane.place();
     }
 }
 

@@ -61,16 +61,18 @@ pub struct Attempted {
     pub state: String,
 }
 
-/// Carries out `send` for `channel`. Staleness, expiry and the lease are looked at right before the request leaves.
+/// Carries out `send` for `channel`, whose last notification stands at the seq `previous`. Staleness, expiry and the
+/// lease are looked at right before the request leaves.
 pub async fn deliver(
     context: &Context,
     guard: &Guard,
     channel: ChannelKey,
     target: Arc<Target>,
     send: Send,
+    previous: Option<i64>,
     replay: Option<String>,
 ) -> Report {
-    let end = attempt(context, guard, &target, send, replay).await;
+    let end = attempt(context, guard, &target, send, previous, replay).await;
     Report { channel, origin: target.origin().clone(), feedback: feedback_of(&end), end }
 }
 
@@ -112,6 +114,7 @@ async fn attempt(
     guard: &Guard,
     target: &Target,
     send: Send,
+    previous: Option<i64>,
     replay: Option<String>,
 ) -> End {
     let channel = &target.channel;
@@ -136,7 +139,7 @@ async fn attempt(
         target,
         number,
         // Beside the log nothing comes before.
-        previous: if send.redriven { 0 } else { channel.number_of(send.first - 1) },
+        previous: previous.filter(|_| !send.redriven).map(|seq| channel.number_of(seq)),
         seq: through,
         subject,
         attempt: send.attempt,
@@ -171,7 +174,8 @@ async fn attempt_notice(context: &Context, guard: &Guard, target: &Target, telli
         notice: Some(notice.kind.as_str()),
     };
     let subject = Subject::Notice(told);
-    let notification = Notification { target, number, previous: 0, seq, subject, attempt, replay: None, now };
+    let notification =
+        Notification { target, number, previous: None, seq, subject, attempt, replay: None, now };
     request(context, target, target.notice_address(), &notification, about).await
 }
 
@@ -299,7 +303,7 @@ async fn subject_of(context: &Context, target: &Target, send: Send) -> Option<(i
     }
     let last = send.through.min(send.first.saturating_add(RUN_EVENTS_MAX - 1));
     loop {
-        let (run, changed) = newest_of_run(&events);
+        let (run, changed) = newest_of_run(&events, |event| target.wants(event));
         let event = Arc::clone(events.get(run.checked_sub(1)?)?);
         let goes_on = run == events.len() && event.seq < last;
         if !goes_on {

@@ -3,7 +3,7 @@
 //! A publish rings the append bell; the driver finds the lanes of the resource, lets each machine decide, hands
 //! deliveries to tasks and their outcomes to checkpoints. Cast: `machine` decides for one channel and is pure;
 //! `lanes` holds what is in memory; `slots` says who may have a request in flight; `delivery` is one request;
-//! `render` is how it looks; `checkpoint` is what becomes durable; `lease` says which node may deliver at all;
+//! `scan` is what a filter wants of a log; `render` is how it looks; `checkpoint` is what becomes durable; `lease` says which node may deliver at all;
 //! `driver` carries out and is dull.
 //!
 //! Started by `cli::server`, rung by `wake`, swept by the retry job. It knows neither `app` nor `web`. Losing any
@@ -16,6 +16,7 @@ mod lanes;
 mod lease;
 pub mod machine;
 mod render;
+mod scan;
 mod slots;
 mod target;
 

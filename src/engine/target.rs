@@ -1,11 +1,14 @@
 //! Where and how one channel's notifications go: what sending needs of a channel, prepared once per revision.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    domain::{channel::Channel, headers},
+    domain::{channel::Channel, event::Event, filter::EventFilter, headers},
     outbound::{Address, EgressPolicy, Origin, Refusal},
     signing::{Sealer, SigningSecret, secret_place},
 };
@@ -19,6 +22,8 @@ pub struct Target {
     /// The owner's own headers.
     pub headers: HeaderMap,
     pub secret: Option<SigningSecret>,
+    /// What the channel wants; everything where there is none.
+    pub filter: Option<Arc<EventFilter>>,
     origin: Origin,
     /// Where notices go, if not to the address itself.
     notices_to: Option<(Result<Address, Refusal>, Origin)>,
@@ -39,6 +44,7 @@ impl Target {
         });
         Self {
             headers: owner_headers(&channel, header_prefix),
+            filter: channel.options.filter(&channel.resource_path).map(Arc::new),
             address,
             secret,
             origin,
@@ -46,6 +52,10 @@ impl Target {
             stale: AtomicBool::new(false),
             channel,
         }
+    }
+
+    pub fn wants(&self, event: &Event) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.matches(event))
     }
 
     /// What shares a window of requests in flight.

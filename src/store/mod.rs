@@ -40,7 +40,7 @@ pub use self::{
     attempts::RecordedAttempt,
     channels::{
         AdvanceOutcome, ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner,
-        ReplayOutcome, ResumeOutcome, ResumedBy,
+        PastFilter, ReplayOutcome, ResumeOutcome, ResumedBy,
     },
     checkpoint::{Attempt, Checkpoint, Checkpointed, OUTCOMES_MAX, Parked},
     error::{StoreError, StoreResult},

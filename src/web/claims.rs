@@ -89,8 +89,8 @@ async fn resume(
 fn page_json(page: &ClaimPage) -> Value {
     let items: Vec<Value> = page.items.iter().map(|item| item_json(page, item)).collect();
     let mut answer = json!({ "items": items, "earliestNumber": page.earliest_number });
-    if let Some(last) = page.items.last().filter(|_| page.has_more) {
-        answer["nextPageToken"] = page_token(page.channel.number_of(last.event.seq)).into();
+    if page.has_more {
+        answer["nextPageToken"] = page_token(page.channel.number_of(page.through)).into();
     }
     answer
 }

@@ -79,6 +79,12 @@ impl Query {
             .filter(|value| !value.is_empty())
     }
 
+    /// Every value of a repeatable parameter.
+    pub fn all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> {
+        let given = self.0.iter().filter(move |(known, value)| known == name && !value.is_empty());
+        given.map(|(_, value)| value.as_str())
+    }
+
     /// A whole number within bounds.
     pub fn number(&self, name: &str, default: i64, min: i64, max: i64) -> Result<i64, FieldError> {
         let Some(text) = self.get(name) else { return Ok(default) };

@@ -41,6 +41,7 @@ mod changes;
 mod claims;
 mod endings;
 mod feed;
+mod filters;
 mod formats;
 mod google;
 mod http;

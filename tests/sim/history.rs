@@ -19,6 +19,8 @@ pub struct History {
     pub now: Timestamp,
     pub catch_up: CatchUp,
     pub schedule: Arc<Schedule>,
+    /// The one kind of events that the channel wants; all without one.
+    pub filter: Option<u8>,
     pub turns: Vec<Turn>,
 }
 
@@ -33,6 +35,8 @@ pub enum Turn {
     OldHead(i64),
     Grant,
     Withdraw,
+    /// The lane is told its next event, as far as this many were looked through.
+    Look(i64),
     Answer(Answer),
     /// Some of the records become durable.
     Commit(usize),
@@ -83,6 +87,7 @@ pub enum Change {
     CatchUp(CatchUp),
     Schedule(Arc<Schedule>),
     Readdress,
+    Filter(Option<u8>),
     /// The channel ends this many milliseconds from now: renewed, or cut short.
     ExpiresIn(i64),
 }
@@ -98,12 +103,13 @@ pub fn histories() -> impl Strategy<Value = History> {
         1 => Just(0),
         1 => Just(i64::MIN),
     ];
-    (starts, clocks, catch_ups(), schedules(), collection::vec(turns(), 1..TURNS_MAX)).prop_map(
-        |(start_seq, now, catch_up, schedule, turns)| History {
+    (starts, clocks, catch_ups(), schedules(), filters(), collection::vec(turns(), 1..TURNS_MAX)).prop_map(
+        |(start_seq, now, catch_up, schedule, filter, turns)| History {
             start_seq,
             now: Timestamp::from_millis(now),
             catch_up,
             schedule,
+            filter,
             turns,
         },
     )
@@ -116,6 +122,7 @@ fn turns() -> impl Strategy<Value = Turn> {
         1 => (0_i64..20).prop_map(Turn::OldHead),
         20 => Just(Turn::Grant),
         1 => Just(Turn::Withdraw),
+        12 => (1_i64..5).prop_map(Turn::Look),
         20 => answers().prop_map(Turn::Answer),
         8 => (1_usize..6).prop_map(Turn::Commit),
         8 => Just(Turn::TellSaved),
@@ -158,9 +165,14 @@ fn changes() -> impl Strategy<Value = Change> {
         2 => catch_ups().prop_map(Change::CatchUp),
         1 => schedules().prop_map(Change::Schedule),
         1 => Just(Change::Readdress),
+        2 => filters().prop_map(Change::Filter),
         1 => (0_i64..5_000).prop_map(Change::ExpiresIn),
         2 => (0_i64..60 * DAY_MS).prop_map(Change::ExpiresIn),
     ]
+}
+
+fn filters() -> impl Strategy<Value = Option<u8>> {
+    option::of(0_u8..2)
 }
 
 fn catch_ups() -> impl Strategy<Value = CatchUp> {

@@ -40,6 +40,7 @@ pub struct Ledger {
     outcomes: u64,
     pub head: i64,
     pub terms: Option<Terms>,
+    pub filter: Option<u8>,
     pub gone: bool,
     pub flight: Option<Request>,
     /// The address has changed since the request left.
@@ -68,6 +69,7 @@ impl Ledger {
             outcomes: 0,
             head: start_seq,
             terms: None,
+            filter: None,
             gone: false,
             flight: None,
             readdressed: false,
@@ -124,6 +126,16 @@ impl Ledger {
                     self.durable = place;
                 }
             }
+            Event::Filtered(filter) => self.filter = *filter,
+            Event::Passed(seq) => {
+                if *seq > self.live.settled {
+                    // Another head, but the receiver has not said 2xx.
+                    let since = self.live.since;
+                    self.live = Place { since, ..Self::new(self.start_seq).live };
+                }
+                self.live.settled = *seq;
+            }
+            Event::Followed => self.durable = self.live.clone(),
             Event::ToldSaved(saved) => self.untold = self.outcomes.saturating_sub(*saved),
             Event::Jumped => {
                 for place in self.unsaved.iter_mut().chain([&mut self.live, &mut self.durable]) {

@@ -16,10 +16,11 @@ type Kept = Result<(), String>;
 type Property = fn(&Transcript) -> Kept;
 
 /// Every promise by its name.
-pub const ALL: [(&str, Property); 12] = [
+pub const ALL: [(&str, Property); 13] = [
     ("one request in flight, each on its own slot", one_request_in_flight),
     ("in order, nothing skipped", in_order),
     ("the sync first and alone", sync_first_and_alone),
+    ("a filter passes what it does not want, and nothing else", filters_are_kept),
     ("only equal events are collapsed, and all of them", only_equal_events_collapse),
     ("once attempted, a notification keeps its number", attempted_keeps_its_number),
     ("no duplicate without a crash, few with one", few_duplicates),
@@ -76,6 +77,28 @@ fn sync_first_and_alone(transcript: &Transcript) -> Kept {
             ensure!(settled || request.send.first == start_seq, "{request:?} leaves before the sync");
             let alone = request.send.through == start_seq && request.through == start_seq;
             ensure!(request.send.first > start_seq || alone, "{request:?} collapses the sync");
+        }
+        Ok(())
+    })
+}
+
+fn filters_are_kept(transcript: &Transcript) -> Kept {
+    walk(transcript, |known, line| {
+        let wanted = |seq: i64| seq == transcript.start_seq || transcript.kind_of(seq) == known.filter;
+        let filtered = known.filter.is_some();
+        match &line.event {
+            Event::Sent(request) if filtered => {
+                let mut run = request.send.first..=request.through;
+                ensure!(run.all(wanted), "{request:?} is not wanted");
+            }
+            Event::Passed(seq) if *seq > known.live.settled => {
+                ensure!(filtered, "passes up to {seq} without a filter");
+                ensure!(known.flight.is_none(), "passes up to {seq} beside {:?}", known.flight);
+                ensure!(known.may_send(line.at), "passes up to {seq} although frozen");
+                let mut passed = known.live.settled + 1..=*seq;
+                ensure!(!passed.any(wanted), "passes what it wants up to {seq}");
+            }
+            _ => {}
         }
         Ok(())
     })

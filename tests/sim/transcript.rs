@@ -35,6 +35,12 @@ pub enum Event {
         terms: Terms,
         readdressed: bool,
     },
+    /// From here on the channel wants this kind of events, or all.
+    Filtered(Option<u8>),
+    /// The lane has passed what its filter does not want, up to here; or has gone back to look at it with another.
+    Passed(i64),
+    /// Its place was made durable without an outcome.
+    Followed,
     Asked,
     Granted,
     Sent(Request),

@@ -40,8 +40,9 @@ fn terms() -> impl Strategy<Value = Terms> {
     let schedules =
         collection::vec(durations(), 1..4).prop_filter_map("a step", Schedule::new).prop_map(Arc::new);
     let catch_ups = sample::select(vec![CatchUp::All, CatchUp::Latest]);
-    (prop::bool::weighted(0.9), any::<bool>(), durations(), times(), catch_ups, schedules).prop_map(
-        |(active, probing, window, expires_at, catch_up, schedule)| Terms {
+    let flags = (prop::bool::weighted(0.9), any::<bool>(), any::<bool>());
+    (flags, durations(), times(), catch_ups, schedules).prop_map(
+        |((active, probing, filtered), window, expires_at, catch_up, schedule)| Terms {
             active,
             probing,
             reminded: false,
@@ -54,6 +55,7 @@ fn terms() -> impl Strategy<Value = Terms> {
             expires_at,
             catch_up,
             schedule,
+            filtered,
         },
     )
 }
@@ -107,6 +109,7 @@ fn inputs() -> impl Strategy<Value = (Input, bool)> {
         6 => outcomes().prop_map(Input::Outcome),
         2 => prop_oneof![0_u64..10, any::<u64>()].prop_map(Input::Saved),
         2 => Just(Input::Time),
+        4 => (option::of(numbers()), numbers()).prop_map(|(wanted, through)| Input::Next { wanted, through }),
         1 => (terms(), any::<bool>()).prop_map(|(terms, readdressed)| Input::Changed { terms, readdressed }),
     ];
     (input, any::<bool>())
@@ -158,6 +161,7 @@ proptest! {
                         let given_back = given == Input::Slot;
                         prop_assert!(sent.is_none() && (!queued || given_back), "asks after {:?}", given);
                     }
+                    Action::AskNext => prop_assert!(sent.is_none(), "asks for an event after {:?}", given),
                     Action::WakeAt(at) => prop_assert!(at > now),
                     Action::Tell { .. } => prop_assert!(false, "nothing is to be told"),
                     Action::Ping | Action::Readdress => {}

@@ -33,9 +33,11 @@ pub struct World {
     elapsed_ms: u64,
     /// The events after the sync, by name and state.
     kinds: Vec<u8>,
+    filter: Option<u8>,
     stored: Stored,
     lane: Lane,
     slot_asked: bool,
+    next_asked: bool,
     timers: BTreeSet<Timestamp>,
     flight: Option<Request>,
     unsaved: VecDeque<Record>,
@@ -77,7 +79,7 @@ fn reminders() -> Arc<Reminders> {
 
 impl World {
     fn open(history: History) -> Self {
-        let History { start_seq, now, catch_up, schedule, .. } = history;
+        let History { start_seq, now, catch_up, schedule, filter, .. } = history;
         let terms = Terms {
             active: true,
             probing: false,
@@ -92,6 +94,7 @@ impl World {
             expires_at: now.plus(LIFETIME),
             catch_up,
             schedule,
+            filtered: filter.is_some(),
         };
         let stored = Stored {
             seq: start_seq - 1,
@@ -104,9 +107,11 @@ impl World {
             now,
             elapsed_ms: 0,
             kinds: Vec::new(),
+            filter,
             stored,
             lane,
             slot_asked: false,
+            next_asked: false,
             timers: BTreeSet::new(),
             flight: None,
             unsaved: VecDeque::new(),
@@ -114,6 +119,7 @@ impl World {
             gone: false,
             transcript: Transcript { start_seq, lines: Vec::new() },
         };
+        world.note(Event::Filtered(filter));
         world.load();
         world
     }
@@ -150,6 +156,7 @@ impl World {
                     self.step(Input::NotSent);
                 }
             }
+            Turn::Look(far) => self.look(far),
             Turn::Answer(answer) => self.answer(&answer),
             Turn::Commit(records) => self.commit(records),
             Turn::TellSaved => self.tell_saved(),
@@ -185,6 +192,7 @@ impl World {
                 }
             }
             Turn::Change(Change::Readdress) => self.tell_terms(true),
+            Turn::Change(Change::Filter(filter)) => self.replace_filter(filter),
             Turn::Change(change) => self.change(|terms, now| match change {
                 Change::Active(active) => terms.active = active,
                 Change::CatchUp(catch_up) => terms.catch_up = catch_up,
@@ -192,7 +200,7 @@ impl World {
                 Change::ExpiresIn(millis) => {
                     terms.expires_at = Timestamp::from_millis(now.as_millis().saturating_add(millis));
                 }
-                Change::Readdress => {}
+                Change::Readdress | Change::Filter(_) => {}
             }),
         }
     }
@@ -200,6 +208,7 @@ impl World {
     /// Makes a lane of what is stored and forgets what was in memory.
     fn load(&mut self) {
         self.slot_asked = false;
+        self.next_asked = false;
         self.timers.clear();
         self.flight = None;
         self.unsaved.clear();
@@ -218,6 +227,7 @@ impl World {
                     self.slot_asked = true;
                     self.note(Event::Asked);
                 }
+                Action::AskNext => self.next_asked = true,
                 Action::Send(send) => {
                     let through = if send.pinned { send.through } else { self.run(send.first, send.through) };
                     let request = Request { send, through };
@@ -266,6 +276,45 @@ impl World {
         }
     }
 
+    /// Looks through the next `far` events for one that the channel wants.
+    fn look(&mut self, far: i64) {
+        if !std::mem::take(&mut self.next_asked) {
+            return;
+        }
+        let after = self.lane.settled();
+        let through = after.saturating_add(far).min(self.lane.head());
+        let wanted = (after + 1..=through).find(|seq| self.kind_of(*seq) == self.filter);
+        // Noted before anything follows from it.
+        let passed = wanted.map_or(through, |wanted| wanted - 1);
+        let takes = self.lane.is_asking() && self.lane.may_send(self.now) && self.stored.terms.filtered;
+        if takes && passed > after {
+            self.note(Event::Passed(passed));
+        }
+        self.step(Input::Next { wanted, through });
+        self.follow();
+    }
+
+    /// The durable place follows a lane over what it did not want.
+    fn follow(&mut self) {
+        if self.lane.is_saved() && self.lane.settled() > self.stored.seq {
+            self.note(Event::Followed);
+            self.stored.seq = self.lane.settled();
+            self.stored.failing = self.lane.place().failing;
+        }
+    }
+
+    fn replace_filter(&mut self, filter: Option<u8>) {
+        if self.filter != filter {
+            self.filter = filter;
+            self.note(Event::Filtered(filter));
+            self.lane.look_again_after(self.stored.seq);
+            if !self.lane.is_in_flight() && self.lane.is_saved() {
+                self.note(Event::Passed(self.lane.settled()));
+            }
+            self.change(|terms, _| terms.filtered = filter.is_some());
+        }
+    }
+
     fn answer(&mut self, answer: &Answer) {
         let Some(request) = self.flight.take() else { return };
         let (verdict, status) = match answer.kind {
@@ -295,6 +344,7 @@ impl World {
     fn tell_saved(&mut self) {
         self.note(Event::ToldSaved(self.saved));
         self.step(Input::Saved(self.saved));
+        self.follow();
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Terms, Timestamp)) {
@@ -332,8 +382,9 @@ impl World {
             self.commit(usize::MAX);
             self.tell_saved();
             self.step(Input::Time);
+            self.look(i64::MAX);
             self.grant();
-            if self.flight.is_some() || self.slot_asked {
+            if self.flight.is_some() || self.slot_asked || self.next_asked {
                 continue;
             }
             let Some(timer) = self.next_timer() else { break };

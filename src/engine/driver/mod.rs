@@ -2,8 +2,10 @@
 //! requests, reads, writes – happens in tasks of its own, which report back through the inbox.
 //!
 //! This file is the loop and what it hears. `residence` brings lanes into memory and lets them go, `sending` gives
-//! out slots, `reading` and `saving` talk to the store, `timers` keeps the time.
+//! out slots, `reading` and `saving` talk to the store, `filtering` finds the next event of a filtered lane, `timers`
+//! keeps the time.
 
+mod filtering;
 mod reading;
 mod residence;
 mod saving;
@@ -18,7 +20,12 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use self::{reading::Read, sending::NewState, timers::Timers};
+use self::{
+    filtering::{Scans, Stretch},
+    reading::Read,
+    sending::NewState,
+    timers::Timers,
+};
 use super::{
     Command, Context, Seen,
     checkpoint::{Batch, Entry, Outbox},
@@ -26,6 +33,7 @@ use super::{
     lanes::{Lanes, Loading},
     lease::Guard,
     machine::{Action, Input, Record},
+    scan::Chunk,
     slots::Slots,
 };
 use crate::{
@@ -73,6 +81,11 @@ enum Message {
     },
     /// Channels that another node changed.
     ChangedElsewhere(Vec<LoadedLane>),
+    /// What a filter wants of a stretch of a log.
+    Scanned {
+        stretch: Stretch,
+        chunks: Vec<Chunk>,
+    },
     /// What a sweep found.
     Found {
         busy: Vec<BusyResource>,
@@ -94,6 +107,7 @@ struct Driver {
     slots: Slots,
     outbox: Outbox,
     timers: Timers,
+    scans: Scans,
     reads: VecDeque<Read>,
     reading: usize,
     sweeping: bool,
@@ -130,6 +144,7 @@ pub async fn run(
         slots,
         outbox: Outbox::default(),
         timers: Timers::default(),
+        scans: Scans::default(),
         reads: VecDeque::from([Read::at_start()]),
         reading: 0,
         sweeping: true,
@@ -302,6 +317,7 @@ impl Driver {
                     self.change(lane);
                 }
             }
+            Message::Scanned { stretch, chunks } => self.on_scanned(stretch, chunks),
             Message::Found { busy, due, told, done } => {
                 self.take_found(busy, due);
                 self.take_told(told);
@@ -332,6 +348,7 @@ impl Driver {
                         self.slots.ask(resident.origin(), key);
                     }
                 }
+                Action::AskNext => self.ask_next(key),
                 Action::Send(send) => self.send(key, send),
                 Action::Tell { notice, attempt } => self.tell(key, notice, attempt),
                 Action::Record(record) => self.record(key, record, attempted.take()),

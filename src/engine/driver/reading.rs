@@ -1,11 +1,14 @@
-//! Reads of the store: level lanes of a resource, single lanes, changed channels, and the sweep that finds work no
+//! Reads of the store: level lanes of a resource, single lanes, changed channels, what filters want, and the sweep that finds work no
 //! bell told of. A few run at once; the others wait in a queue that holds no rows.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{BusyResource, Driver, Input, Message, StoreError};
+use super::{
+    BusyResource, Driver, Input, Message, StoreError,
+    filtering::{Stretch, read_stretch},
+};
 use crate::{
     domain::channel::{ChannelKey, ResourceKey},
     engine::{Context, lease::Guard},
@@ -33,6 +36,7 @@ pub(super) enum Read {
         channels: Vec<ChannelKey>,
         taken: Option<oneshot::Sender<()>>,
     },
+    Scan(Stretch),
     /// `foreign`: other nodes may have left word as well. `ahead`: how soon to be due counts as due.
     Sweep {
         foreign: bool,
@@ -118,6 +122,7 @@ impl Driver {
                         let _ = inbox.send(Message::Changed { asked: channels, lanes, taken });
                     })
                 }
+                Read::Scan(stretch) => read_stretch(&context, &inbox, stretch).await,
                 Read::Sweep { foreign, ahead } => read_work(&context, &guard, &inbox, foreign, ahead).await,
             };
             if done.is_none() {

@@ -115,6 +115,9 @@ impl Driver {
         let target = Arc::new(self.target(loaded.channel));
         if let Some(resident) = self.lanes.get_mut(key) {
             let waited_at = resident.origin().clone();
+            if resident.target.filter != target.filter {
+                resident.lane.look_again_after(loaded.cursor.seq);
+            }
             resident.target = target;
             if resident.lane.is_queued() && *resident.origin() != waited_at {
                 // It waits where it belongs now, not behind those of a host that it has left.
@@ -165,6 +168,7 @@ impl Driver {
             rate_limit: options.rate_limit,
             expires_at: channel.expires_at,
             catch_up: channel.catch_up,
+            filtered: channel.options.filter(&channel.resource_path).is_some(),
             schedule: Schedule::new(own)
                 .map_or_else(|| Arc::clone(&self.context.settings.schedule), Arc::new),
         }
@@ -176,7 +180,7 @@ impl Driver {
     }
 
     /// Queues the lane's place for the next checkpoint, without an attempt.
-    fn write_place(&mut self, key: ChannelKey) {
+    pub(super) fn write_place(&mut self, key: ChannelKey) {
         let Some(resident) = self.lanes.get(key) else { return };
         self.outbox.push(Entry {
             channel: key,
@@ -227,5 +231,6 @@ impl Driver {
             if self.lanes.len() > ROOMY { clock.now().plus(FAR) } else { Timestamp::from_millis(i64::MAX) };
         let Some(idle_since) = clock.monotonic().checked_sub(IDLE) else { return };
         self.lanes.drop_idle(idle_since, far);
+        self.tidy_scans();
     }
 }

@@ -49,6 +49,7 @@ impl Driver {
                         }
                     } else {
                         self.step(channel, Input::Saved(outcome), None);
+                        self.follow(channel);
                         self.let_go_if_ended(channel);
                     }
                 }

@@ -82,9 +82,9 @@ impl Driver {
         let Some(resident) = self.lanes.get(key) else { return };
         let (context, guard) = (Arc::clone(&self.context), Arc::clone(&self.guard));
         let (target, inbox) = (Arc::clone(&resident.target), self.inbox.clone());
-        let replay = resident.replay_of(send);
+        let (previous, replay) = (resident.lane.last_told(), resident.replay_of(send));
         self.tasks.spawn("delivery", async move {
-            let report = delivery::deliver(&context, &guard, key, target, send, replay).await;
+            let report = delivery::deliver(&context, &guard, key, target, send, previous, replay).await;
             let _ = inbox.send(Message::Delivered(report));
         });
     }

@@ -175,7 +175,7 @@ impl Lane {
         }
     }
 
-    fn settle(&mut self, seq: i64, failing: Failing) {
+    pub(super) fn settle(&mut self, seq: i64, failing: Failing) {
         self.settled = seq;
         self.failing = failing;
         self.ping_asked = false;

@@ -12,6 +12,8 @@ pub(super) const OURS_WAIT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     Until(Timestamp),
+    /// Which event is the head for a filtered lane is not known.
+    ForNext,
     ForInput,
 }
 
@@ -27,6 +29,7 @@ impl Lane {
                 Some(Action::AskSlot)
             }
             Err(Wait::Until(due)) => Some(Action::WakeAt(due)),
+            Err(Wait::ForNext) => self.ask(),
             Err(Wait::ForInput) => None,
         }
     }
@@ -44,6 +47,8 @@ impl Lane {
             (Wait::Until(told), Wait::Until(head)) => Wait::Until(told.min(head)),
             (Wait::Until(at), Wait::ForInput) | (Wait::ForInput, Wait::Until(at)) => Wait::Until(at),
             (Wait::ForInput, Wait::ForInput) => Wait::ForInput,
+            // The answer says how long the head waits.
+            (Wait::ForNext, _) | (_, Wait::ForNext) => Wait::ForNext,
         })
     }
 
@@ -80,7 +85,12 @@ impl Lane {
             return Some(Wait::ForInput);
         }
         let due = self.failing.due_at.max(self.hold_until).max(self.next_token_at(now));
-        due.filter(|due| *due > now).map(Wait::Until)
+        let due = due.filter(|due| *due > now);
+        // What is not for the lane is passed without waiting, but for a suspended one, which stays where it is.
+        if self.must_ask() && !(self.terms.probing && due.is_some()) {
+            return Some(Wait::ForNext);
+        }
+        due.map(Wait::Until)
     }
 
     /// Whether too many outcomes wait to be durable.

@@ -23,6 +23,12 @@ pub enum Input {
     Moved(i64),
     /// The cursor was moved back from outside: everything after this seq is to be sent again.
     Rewound(i64),
+    /// The answer to [`Action::AskNext`]: the first event after the settled place that the channel wants, as far as
+    /// the log was looked through.
+    Next {
+        wanted: Option<i64>,
+        through: i64,
+    },
     /// The channel has changed; `readdressed` when a failing receiver may have been replaced.
     Changed {
         terms: Terms,
@@ -71,6 +77,8 @@ pub struct Outcome {
 pub enum Action {
     /// Ask for a slot; answer with `Input::Slot`.
     AskSlot,
+    /// Look for the next event that the channel wants; answer with `Input::Next`.
+    AskNext,
     Send(Send),
     /// Send this notice; answer with an outcome whose `through` does not matter.
     Tell {

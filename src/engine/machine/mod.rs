@@ -4,19 +4,21 @@
 //! for any history of outcomes, restarts, expiry, stops, patches and clock jumps:
 //!
 //! - one request in flight; n + 1 is not sent before n is terminal;
-//! - nothing is skipped, and nothing is sent twice without a crash;
+//! - nothing is skipped but what the channel's filter does not want, and nothing is sent twice without a crash;
 //! - at most [`UNSAVED_MAX`] outcomes are ahead of the durable cursor;
 //! - whether a notification may leave is judged at the moment when its slot is free.
 //!
 //! What it does not know: which resource, which address, how many other channels. A lane's level in the fan-out
 //! is `lanes`' business.
 
+mod ahead;
 mod concluding;
 mod deciding;
 mod messages;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use self::ahead::{Ahead, told_at};
 pub use self::concluding::SYNC_REFUSALS_MAX;
 pub use self::messages::{
     Action, Input, NoticeMark, Outcome, ParkReason, Parking, Record, Redrive, Send, Waiting,
@@ -33,6 +35,7 @@ use crate::domain::{
 /// Outcomes that a fifo lane may be ahead of its durable cursor: what a crash repeats, besides one in flight.
 pub const UNSAVED_MAX: u64 = 4;
 /// What a change of the channel may alter.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a channel")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// The channel's state lets notifications out.
@@ -54,6 +57,8 @@ pub struct Terms {
     pub expires_at: Timestamp,
     pub catch_up: CatchUp,
     pub schedule: Arc<Schedule>,
+    /// Not every event is for the channel: which one is next has to be asked.
+    pub filtered: bool,
 }
 
 /// A channel's place in its log, in memory.
@@ -71,6 +76,9 @@ pub struct Lane {
     /// A 410 came, and the channel's end has not been told back yet.
     gone: bool,
     phase: Phase,
+    ahead: Ahead,
+    /// The seq of the last notification that was delivered or parked, where it is known.
+    last_told: Option<i64>,
     /// A wait that is nobody's failure: a first attempt's delay, or trouble of our own.
     hold_until: Option<Timestamp>,
     /// What the channel is to be told, oldest first.
@@ -128,9 +136,11 @@ impl Lane {
             settled,
             failing,
             last_success_at,
+            last_told: told_at(settled, start_seq, terms.filtered),
             terms,
             gone: false,
             phase: Phase::Resting,
+            ahead: Ahead::Unknown,
             hold_until: None,
             notices: Vec::new(),
             redrives: BTreeMap::new(),
@@ -179,7 +189,7 @@ impl Lane {
     /// Whether nothing is under way beside the log, and every outcome is durable, so that the lane can leave memory.
     pub fn is_at_rest(&self) -> bool {
         let nothing_waits = self.notices.is_empty() && self.redrives.is_empty();
-        matches!(self.phase, Phase::Resting) && self.outcomes == self.saved && nothing_waits
+        matches!(self.phase, Phase::Resting) && self.is_saved() && nothing_waits
     }
 
     pub const fn is_in_flight(&self) -> bool {
@@ -262,17 +272,26 @@ impl Lane {
             Input::Moved(seq) => {
                 if seq > self.settled {
                     self.settled = seq;
+                    self.last_told = told_at(seq, self.start_seq, self.terms.filtered);
                     self.failing = Failing::default();
                 }
             }
             Input::Rewound(seq) => {
                 self.settled = seq;
+                self.last_told = told_at(seq, self.start_seq, self.terms.filtered);
                 self.failing = Failing::default();
                 self.redrives.clear();
             }
             Input::Waiting { notices, redrives } => self.wait_for(notices, &redrives),
-            Input::Outcome(outcome) => self.conclude(outcome, now, &mut actions),
+            Input::Next { wanted, through } => self.take_next(wanted, through, now),
+            Input::Outcome(outcome) => {
+                let settled = self.settled;
+                self.conclude(outcome, now, &mut actions);
+                self.look_on_from(settled);
+            }
             Input::Changed { terms, readdressed } => {
+                // The new filter may want something else.
+                self.ahead = Ahead::Unknown;
                 let sent_freely = self.terms.active && !self.terms.probing;
                 // After a 410 it is no resumption but a change that did not know of it yet.
                 let was_gone = std::mem::take(&mut self.gone);

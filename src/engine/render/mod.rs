@@ -29,8 +29,8 @@ pub struct Notification<'n> {
     pub target: &'n Target,
     /// The message number: 1 is the sync.
     pub number: i64,
-    /// The number of the last notification that was delivered or parked; 0 before the sync.
-    pub previous: i64,
+    /// The number of the last notification that was delivered or parked, where it is known; 0 before the sync.
+    pub previous: Option<i64>,
     pub seq: i64,
     pub subject: Subject,
     pub attempt: u32,
@@ -186,8 +186,8 @@ fn common(notification: &Notification<'_>, own: &OwnHeaders, headers: &mut Heade
     headers.insert(own.sequence.clone(), HeaderValue::from(notification.seq));
     headers.insert(own.attempt.clone(), HeaderValue::from(notification.attempt));
     headers.insert(own.message.clone(), HeaderValue::from(notification.number));
-    if notification.previous > 0 {
-        headers.insert(own.previous.clone(), HeaderValue::from(notification.previous));
+    if let Some(previous) = notification.previous.filter(|number| *number > 0) {
+        headers.insert(own.previous.clone(), HeaderValue::from(previous));
     }
     if channel.format != Format::Google {
         put(headers, own.channel_id.clone(), &channel.id);

@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde_json::json;
 
+use super::refilter::replace_filter;
 use crate::{
     domain::{
         channel::{CatchUp, ChannelKey, ChannelOptions, ChannelState, Format, ResourceKey},
@@ -202,6 +203,9 @@ async fn apply(
         expires_at: change.expires_at.unwrap_or(locked.expires_at),
         renewal: change.options.as_ref().unwrap_or(&locked.options).renewal,
     };
+    if let Some(options) = &change.options {
+        replace_filter(connection, key, &locked, options, now).await?;
+    }
     let options = match &change.options {
         Some(options) => Some(serde_json::to_string(options).map_err(|_| StoreError::Unwritable("options"))?),
         None => None,

@@ -6,6 +6,7 @@ mod change;
 mod expiry;
 mod moves;
 mod open;
+mod refilter;
 mod replay;
 
 use diesel::prelude::*;
@@ -15,6 +16,7 @@ pub use self::{
     change::ChannelChange,
     moves::{AdvanceOutcome, ResumeOutcome, ResumedBy},
     open::{NewChannel, OpenOutcome},
+    refilter::PastFilter,
     replay::ReplayOutcome,
 };
 pub(super) use self::{

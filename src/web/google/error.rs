@@ -44,6 +44,14 @@ impl GoogleError {
         Self::new(400, "required", format!("Required parameter: {name}")).at("parameter", name)
     }
 
+    /// A query parameter with a value that is none of the documented ones. `value` is the caller's own text.
+    pub fn unknown_value(name: &'static str, value: &str, allowed: &[&str]) -> Self {
+        let value: String = value.chars().filter(|letter| !letter.is_control()).take(64).collect();
+        let allowed = allowed.join(", ");
+        Self::new(400, "invalid", format!("Invalid string value: '{value}'. Allowed values: [{allowed}]"))
+            .at("parameter", name)
+    }
+
     /// An address that the policy refused. `address` is the caller's own text, cut to a sane length.
     pub fn of_address(refusal: Refusal, address: &str) -> Self {
         let address: String = address.chars().filter(|letter| !letter.is_control()).take(256).collect();

@@ -4,6 +4,7 @@
 //! Google clients work; a plain request sees nothing that Google would not send.
 
 mod error;
+mod selection;
 mod stop;
 mod watch;
 

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use serde_json::json;
 
-use super::{GoogleError, authenticate, read_body};
+use super::{GoogleError, authenticate, read_body, selection};
 use crate::{
     app::{
         channels::{OpenRequest, Opened},
@@ -25,12 +25,16 @@ pub async fn handle(
     resource: &str,
 ) -> Result<HttpResponse, GoogleError> {
     let principal = authenticate(request, web)?;
-    if resource == "drive/v3/changes" && Query::of(request).get("pageToken").is_none() {
+    let parameters = Query::of(request);
+    if resource == "drive/v3/changes" && parameters.get("pageToken").is_none() {
         return Err(GoogleError::required_parameter("pageToken"));
     }
+    let selected = selection::read(&parameters, resource)?;
     let body = read_body(payload, web).await?;
     let query = Some(request.query_string()).filter(|query| !query.is_empty()).map(str::to_owned);
-    let Asking { open, claims } = read_channel(&body, resource, query)?;
+    let Asking { mut open, claims } = read_channel(&body, resource, query)?;
+    open.options.event_states = selected.states;
+    open.options.event_types = selected.types;
     let address = open.address.clone();
     let opened = web.app.open_channel(&principal, open).await;
     let opened = opened.map_err(|error| GoogleError::of_channel(error, &address))?;

@@ -124,6 +124,7 @@ fn in_full(given: OptionsRequest) -> OptionsRequest {
         retry: Some(given.retry.unwrap_or_else(RetryRequest::default)),
         events: Some(given.events.unwrap_or_default()),
         event_states: given.event_states,
+        event_types: given.event_types,
         rate_limit: Some(given.rate_limit.flatten()),
         renewal: Some(given.renewal.unwrap_or_default()),
         lifecycle: Some(given.lifecycle.unwrap_or_default()),

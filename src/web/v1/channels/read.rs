@@ -121,6 +121,7 @@ fn take_options(channel: &mut Object<'_>) -> Result<OptionsRequest, FieldError> 
         retry: take_retry(channel)?,
         events: channel.take_strings("events")?,
         event_states: None,
+        event_types: None,
         rate_limit: take_rate_limit(channel).map(|limit| has_limit.then_some(limit))?,
         renewal: channel.take_word("renewal", Renewal::parse, "none or auto")?,
         lifecycle: channel.take_bool("lifecycle")?,
