@@ -44,6 +44,7 @@ mod feed;
 mod formats;
 mod google;
 mod http;
+mod ledger;
 mod lifecycle;
 mod nodes;
 mod opening;

@@ -222,6 +222,7 @@ impl Lane {
             parked: None,
             redriven: None,
             notice: None,
+            superseded: None,
         }
     }
 
