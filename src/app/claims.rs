@@ -16,7 +16,7 @@ use crate::{
         invalid::{FieldError, Invalid},
     },
     signing::ClaimKey,
-    store::{AdvanceOutcome, ChannelView, ResumeOutcome, ResumedBy, StoreError},
+    store::{AdvanceOutcome, AdvancedBy, ChannelView, ResumeOutcome, ResumedBy, StoreError},
 };
 
 /// Events that one page looks through for a filtered channel: beyond them it may come back empty, with more to come.
@@ -165,7 +165,7 @@ impl App {
     /// that the cursor stands at.
     pub async fn acknowledge_claim(&self, capability: &str, through: i64) -> Result<i64, ClaimError> {
         let channel = self.claimed(capability).await?.channel;
-        self.advance(&channel, through, "through").await
+        self.advance(&channel, through, "through", AdvancedBy::Receiver).await
     }
 
     /// Proof of life from the receiver: a channel that was paused by nobody but us goes on.
@@ -188,11 +188,12 @@ impl App {
         channel: &Channel,
         number: i64,
         field: &str,
+        by: AdvancedBy,
     ) -> Result<i64, ClaimError> {
         if number < 1 {
             return Err(FieldError::new(field, Invalid::Rule("be at least 1")).into());
         }
-        match self.store.advance_cursor(channel.key, channel.seq_of(number), self.now()).await? {
+        match self.store.advance_cursor(channel.key, channel.seq_of(number), by, self.now()).await? {
             None => Err(ClaimError::NotFound),
             Some(AdvanceOutcome::Beyond(_)) => {
                 Err(FieldError::new(field, Invalid::Rule("not lie beyond the newest notification")).into())

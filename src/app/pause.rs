@@ -1,7 +1,7 @@
 //! A channel's owner holds it, lets it go on, or skips what the receiver need not have.
 
 use super::{App, Principal, channels::ChannelError, claims::ClaimError};
-use crate::store::{ChannelView, ResumeOutcome, ResumedBy};
+use crate::store::{AdvancedBy, ChannelView, ResumeOutcome, ResumedBy};
 
 impl App {
     /// Lets nothing more out: once this returns, no request leaves.
@@ -42,11 +42,13 @@ impl App {
     ) -> Result<ChannelView, ChannelError> {
         let channel = self.channel(principal, id_or_uid).await?.channel;
         principal.require_resource(&channel.resource_path)?;
-        self.advance(&channel, through_number, "throughNumber").await.map_err(|error| match error {
-            ClaimError::Field(error) => ChannelError::Field(error),
-            ClaimError::Store(error) => ChannelError::Store(error),
-            ClaimError::NotFound | ClaimError::Ended => ChannelError::NotFound,
-        })?;
+        self.advance(&channel, through_number, "throughNumber", AdvancedBy::Owner).await.map_err(
+            |error| match error {
+                ClaimError::Field(error) => ChannelError::Field(error),
+                ClaimError::Store(error) => ChannelError::Store(error),
+                ClaimError::NotFound | ClaimError::Ended => ChannelError::NotFound,
+            },
+        )?;
         self.store.channel_by_key(channel.key).await?.ok_or(ChannelError::NotFound)
     }
 }

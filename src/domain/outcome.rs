@@ -22,6 +22,22 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Those that the ledger knows: what is ours to mend is not recorded.
+    const RECORDED: [Self; 7] = [
+        Self::Delivered,
+        Self::Failed,
+        Self::Overloaded,
+        Self::Refused,
+        Self::Moved,
+        Self::Gone,
+        Self::Forbidden,
+    ];
+
+    /// Reads a word of the ledger.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::RECORDED.into_iter().find(|verdict| verdict.as_str() == word)
+    }
+
     /// The word in the ledger.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -10,9 +10,10 @@ use crate::{
     domain::{
         channel::{ChannelKey, ChannelState, ResourceKey},
         cursor::{Cursor, Failing},
+        fate::RangeKind,
         time::Timestamp,
     },
-    store::{Attempt, Checkpoint, NoticeProgress, OUTCOMES_MAX, Parked},
+    store::{Attempt, Checkpoint, EndedRange, NoticeProgress, OUTCOMES_MAX, Parked},
 };
 
 /// A lane's new place, with the attempt that led to it; without one when only the place has to be written.
@@ -71,6 +72,13 @@ impl Outbox {
                 attempts: parking.attempts,
                 reason: parking.reason.as_str(),
                 again: parking.reason == ParkReason::RedriveFailed,
+                at: now,
+            }));
+            checkpoint.ranges.extend(entry.place.superseded.map(|(from, to)| EndedRange {
+                channel: entry.channel,
+                from,
+                to,
+                kind: RangeKind::Superseded,
                 at: now,
             }));
             checkpoint.redriven.extend(entry.place.redriven.map(|seq| (entry.channel, seq)));

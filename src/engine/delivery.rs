@@ -203,7 +203,7 @@ async fn request(
         Ok(address) => {
             let rendered = render(notification, &context.own_headers);
             let request = Request { address, headers: rendered.headers, body: rendered.body };
-            context.sender.send(request).await
+            context.sender.send(request, context.clock.as_ref()).await
         }
         Err(refusal) => Err(SendError::Forbidden(*refusal)),
     };
@@ -243,6 +243,8 @@ async fn request(
             status,
             error,
             notice,
+            answer_ms: answer.as_ref().ok().map(|answer| millis_of(answer.answered_after)),
+            excerpt: answer.ok().map(|answer| answer.body_excerpt).filter(|_| channel.options.excerpts),
         },
         name,
         state,

@@ -28,6 +28,7 @@ use super::{
     policy::{Address, EgressPolicy, Refusal},
     resolver::{DnsFailure, ForbiddenAddress, Gate, GateResolver, Lookups},
 };
+use crate::clock::Clock;
 
 /// How much of an answer's body is read, and for how long, so that the connection can be used again. Whoever has
 /// more to say loses the connection.
@@ -87,6 +88,8 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// Where a redirect points, as it was written. Never followed here.
     pub location: Option<String>,
+    /// How long status line and headers took; the rest of the attempt went into the body.
+    pub answered_after: Duration,
     /// What came of the body within a second, up to 1 KiB.
     pub body_excerpt: Bytes,
 }
@@ -177,8 +180,10 @@ impl Sender {
         &self.policy
     }
 
-    pub async fn send(&self, request: Request<'_>) -> Result<Answer, SendError> {
+    /// Durations are those of the caller's `clock`.
+    pub async fn send(&self, request: Request<'_>, clock: &dyn Clock) -> Result<Answer, SendError> {
         let address = request.address;
+        let started = clock.monotonic();
         // The client asks no resolver for these.
         if let Some(ip) = address.literal()
             && !self.policy.permits(ip, address.port())
@@ -191,13 +196,14 @@ impl Sender {
         let sent = client.post(address.url().clone()).headers(headers).body(request.body).send().await;
         let mut response = sent.map_err(|error| failure(address, &error))?;
 
+        let answered_after = clock.monotonic().saturating_sub(started);
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
         let location = location(response.headers());
         let mut excerpt = BytesMut::new();
         // The answer stands, whatever becomes of its body.
         let _ = timeout(DRAIN_TIME_MAX, drain(&mut response, &mut excerpt)).await;
-        Ok(Answer { status, retry_after, location, body_excerpt: excerpt.freeze() })
+        Ok(Answer { status, retry_after, location, answered_after, body_excerpt: excerpt.freeze() })
     }
 
     fn client(&self, gate: Gate) -> Result<reqwest::Client, reqwest::Error> {

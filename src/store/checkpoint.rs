@@ -3,10 +3,13 @@
 //! A cursor row applies only where `moved` is what the lane loaded: a command may have moved the cursor since.
 //! Raising `fanned` alone records a resource's level channels; the work row goes when it has caught up.
 
+use bytes::Bytes;
+
 use super::notices::NoticeProgress;
 use crate::domain::{
     channel::{ChannelKey, ResourceKey},
     cursor::Cursor,
+    fate::RangeKind,
     time::Timestamp,
 };
 
@@ -24,6 +27,7 @@ pub struct Checkpoint {
     /// Parked notifications that arrived after all.
     pub redriven: Vec<(ChannelKey, i64)>,
     pub notices: Vec<NoticeProgress>,
+    pub ranges: Vec<EndedRange>,
     /// An earlier try of this very checkpoint may have been committed after all.
     pub repeated: bool,
 }
@@ -36,6 +40,7 @@ impl Checkpoint {
             && self.parked.is_empty()
             && self.redriven.is_empty()
             && self.notices.is_empty()
+            && self.ranges.is_empty()
     }
 }
 
@@ -61,6 +66,10 @@ pub struct Attempt {
     pub error: Option<&'static str>,
     /// The kind of the notice that it carried, if it was one.
     pub notice: Option<&'static str>,
+    /// The part of the duration until status line and headers were in; none where no answer came.
+    pub answer_ms: Option<i64>,
+    /// The beginning of the answer's body, where the channel's owner wants it kept.
+    pub excerpt: Option<Bytes>,
 }
 
 /// A notification that is set aside with its evidence.
@@ -76,5 +85,16 @@ pub struct Parked {
     pub reason: &'static str,
     /// It was parked before: nothing happens if it is settled meanwhile.
     pub again: bool,
+    pub at: Timestamp,
+}
+
+/// A run of notifications that ended otherwise than by delivery. Its first seq names it, so writing it again changes
+/// nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedRange {
+    pub channel: ChannelKey,
+    pub from: i64,
+    pub to: i64,
+    pub kind: RangeKind,
     pub at: Timestamp,
 }

@@ -55,7 +55,7 @@ impl<'a> From<&'a PlacedEvent> for NewEventRow<'a> {
 
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = events)]
-struct EventRow {
+pub(super) struct EventRow {
     seq: i64,
     event_id: String,
     name: String,

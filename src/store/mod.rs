@@ -16,6 +16,7 @@ mod error;
 mod events;
 mod exceptions;
 mod facts;
+mod fates;
 mod filesystem;
 mod idempotency;
 mod journal;
@@ -25,6 +26,8 @@ mod lock;
 mod migrate;
 mod notices;
 mod own;
+mod parked;
+mod ranges;
 mod reminders;
 mod renewal;
 mod resources;
@@ -37,20 +40,22 @@ use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
-    attempts::RecordedAttempt,
+    attempts::{AttemptFilter, AttemptPage, RecordedAttempt},
     channels::{
-        AdvanceOutcome, ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner,
-        PastFilter, ReplayOutcome, ResumeOutcome, ResumedBy,
+        AdvanceOutcome, AdvancedBy, ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome,
+        Owner, PastFilter, ReplayOutcome, ResumeOutcome, ResumedBy,
     },
-    checkpoint::{Attempt, Checkpoint, Checkpointed, OUTCOMES_MAX, Parked},
+    checkpoint::{Attempt, Checkpoint, Checkpointed, EndedRange, OUTCOMES_MAX, Parked},
     error::{StoreError, StoreResult},
     exceptions::{ParkedChoice, REDRIVES_MAX, WaitingRedrive},
+    fates::{EventEntry, ExceptionTrace, Trace},
     filesystem::{OnNetwork, refuse_network},
     journal::{BATCH_EVENTS_MAX, Fingerprint, NewEvent, Placed, Publish, PublishOutcome},
     lanes::LoadedLane,
     lease::{Lease, LeaseTerm},
     lock::{LockError, StoreLock, running_server},
     notices::{Notice, NoticeProgress},
+    parked::{PARKED_COUNTED_MAX, ParkedNotification},
     reminders::Reminding,
     renewal::Looked,
     resources::Head,

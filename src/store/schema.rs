@@ -192,5 +192,15 @@ diesel::joinable!(channels -> resources (resource));
 diesel::joinable!(cursors -> channels (channel));
 diesel::joinable!(work -> resources (resource));
 diesel::allow_tables_to_appear_in_same_query!(
-    resources, events, work, channels, cursors, attempts, exceptions, ranges, notices, reminders
+    resources,
+    events,
+    work,
+    channels,
+    cursors,
+    attempts,
+    exceptions,
+    ranges,
+    past_filters,
+    notices,
+    reminders
 );

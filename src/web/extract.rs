@@ -10,6 +10,7 @@ use crate::{
     domain::{
         expiry::parse_whole_number,
         invalid::{FieldError, Invalid},
+        time::Timestamp,
     },
 };
 
@@ -42,13 +43,13 @@ impl Query {
         Self(pairs.map(|(name, value)| (decode_lossy(name), decode_lossy(value))).collect())
     }
 
-    /// The parameters of `known`, each at most once. Others are refused, since a misspelt one must not be dropped
+    /// The parameters of `known`, each at most once; one that ends in `.*` stands for all that begin so. Others are refused, since a misspelt one must not be dropped
     /// in silence, and so is what is not UTF-8, which would name something else than was meant.
     pub fn read(request: &HttpRequest, known: &[&str]) -> Result<Self, FieldError> {
         let mut read: Vec<(String, String)> = Vec::new();
         for (name, value) in pairs(request.query_string()).take(PARAMETERS_MAX) {
             let name = decode_lossy(name);
-            if !known.contains(&name.as_str()) {
+            if !known.iter().any(|known| is_called(&name, known)) {
                 let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();
                 return Err(FieldError::new(
                     shown,
@@ -85,6 +86,18 @@ impl Query {
         given.map(|(_, value)| value.as_str())
     }
 
+    /// The parameters that begin with `prefix`, by what follows it. An empty value is one.
+    pub fn under<'q>(&'q self, prefix: &'q str) -> impl Iterator<Item = (&'q str, &'q str)> {
+        self.0.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value.as_str())))
+    }
+
+    /// A point in time.
+    pub fn time(&self, name: &str) -> Result<Option<Timestamp>, FieldError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let wrong = || FieldError::new(name, Invalid::Type("a time such as 2026-12-24T18:00:00Z"));
+        Timestamp::parse_rfc3339(text).map(Some).ok_or_else(wrong)
+    }
+
     /// A whole number within bounds.
     pub fn number(&self, name: &str, default: i64, min: i64, max: i64) -> Result<i64, FieldError> {
         let Some(text) = self.get(name) else { return Ok(default) };
@@ -99,6 +112,14 @@ impl Query {
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// Whether `known` stands for a parameter of this name. What was not UTF-8 is called nothing that is kept.
+fn is_called(name: &str, known: &str) -> bool {
+    match known.strip_suffix('*') {
+        None => name == known,
+        Some(prefix) => name.starts_with(prefix) && !name.contains(char::REPLACEMENT_CHARACTER),
+    }
 }
 
 fn decode_lossy(text: &str) -> String {

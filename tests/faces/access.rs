@@ -15,7 +15,7 @@ const WATCH: &str = "{\"id\":\"g\",\"type\":\"web_hook\",\"address\":\"http://12
 const GOOGLE_STOP: &str = "/calendar/v3/channels/stop";
 
 /// Every native route with a body that it accepts, and the scope that it needs.
-const ROUTES: [(&str, &str, &str, &str); 14] = [
+const ROUTES: [(&str, &str, &str, &str); 15] = [
     ("POST", "/v1/events", EVENT, "events"),
     ("POST", "/v1/events?resource=a&name=a.b", "x", "events"),
     ("GET", "/v1/events?resource=a/b", "", "channels"),
@@ -26,6 +26,7 @@ const ROUTES: [(&str, &str, &str, &str); 14] = [
     ("PATCH", "/v1/channels/x", "{}", "channels"),
     ("DELETE", "/v1/channels/x", "", "channels"),
     ("GET", "/v1/channels/x/attempts", "", "channels"),
+    ("GET", "/v1/channels/x/parked", "", "channels"),
     ("POST", "/v1/channels/x/pause", "", "channels"),
     ("POST", "/v1/channels/x/resume", "", "channels"),
     ("POST", "/v1/channels/x/skip", "{\"throughNumber\":1}", "channels"),
@@ -187,6 +188,7 @@ async fn strangers_see_nothing(server: TestServer) {
             ("PATCH", "", "{\"token\":\"x\"}"),
             ("DELETE", "", ""),
             ("GET", "/attempts", ""),
+            ("GET", "/parked", ""),
         ] {
             let see =
                 |id: &str| server.ask(method, &format!("/v1/channels/{id}{rest}")).token(&token).body(body);

@@ -6,6 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 use tokio_postgres::NoTls;
 use watchpost::{runtime::Tasks, store::Location};
 
@@ -70,10 +71,15 @@ impl Base {
         .await;
     }
 
-    /// Runs statements on PostgreSQL, over a connection of its own.
+    /// Runs statements beside the server, over a connection of its own.
     pub async fn run(&self, sql: &str) {
-        let url = self.database.as_ref().expect("PostgreSQL").url();
-        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+        let Some(database) = &self.database else {
+            let path = self.folder.join("watchpost.db");
+            let mut file = SqliteConnection::establish(&path.to_string_lossy()).unwrap();
+            file.batch_execute("pragma busy_timeout = 5000").unwrap();
+            return file.batch_execute(sql).unwrap();
+        };
+        let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
         Tasks::current().spawn("test connection", connection);
         client.batch_execute(sql).await.unwrap();
     }

@@ -45,6 +45,7 @@ mod filters;
 mod formats;
 mod google;
 mod http;
+mod ledger;
 mod lifecycle;
 mod moves;
 mod nodes;

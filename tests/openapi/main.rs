@@ -13,7 +13,13 @@ use serde_json::{Map, Value};
 
 const ROUTES: &str = include_str!("../../src/web/v1/mod.rs");
 const PROBLEMS: &str = include_str!("../../src/web/v1/problem.rs");
-const CHANNELS: &str = include_str!("../../src/web/v1/channels.rs");
+const CHANNELS: &str = concat!(
+    include_str!("../../src/web/v1/channels/mod.rs"),
+    include_str!("../../src/web/v1/channels/read.rs"),
+    include_str!("../../src/web/v1/channels/show.rs"),
+);
+const LEDGER: &str = include_str!("../../src/web/v1/ledger.rs");
+const FATES: &str = include_str!("../../src/web/v1/fates.rs");
 const PUBLISH: &str = include_str!("../../src/web/v1/publish.rs");
 const FEED: &str = include_str!("../../src/web/v1/events.rs");
 
@@ -43,7 +49,8 @@ fn functions(source: &str, of: &[&str]) -> String {
 
 /// The fields that these functions take from the object that they call `object`.
 fn taken(source: &str, object: &str, of: &[&str]) -> Names {
-    let text = functions(source, of);
+    // However the call is broken into lines.
+    let text: String = functions(source, of).split_whitespace().collect();
     let take = format!("{object}.take");
     let takes = text.split(&take).skip(1);
     names(takes.filter_map(|call| call.split_once("(\"")?.1.split('"').next()))
@@ -118,7 +125,7 @@ fn problem_codes() {
     }
     assert_eq!(described, used);
 
-    for source in [CHANNELS, PUBLISH, FEED] {
+    for source in [CHANNELS, LEDGER, FATES, PUBLISH, FEED] {
         for call in source.split("Problem::new(").skip(1) {
             let code = call.split('"').nth(1).unwrap();
             assert!(described.contains(code), "{code} is not described");
@@ -145,13 +152,21 @@ fn codes_named_by_a_response_exist_and_every_code_is_named_by_one() {
             unnamed.remove(code);
         }
     });
-    // No route of this API leads to these: one is a stop by a stranger on the Google face, one is no route at all.
-    assert_eq!(unnamed, names(["notOwner", "noSuchRoute"]));
+    // No route of this API leads to these: a stop by a stranger on the Google face, no route at all, guessed claim URLs.
+    assert_eq!(unnamed, names(["notOwner", "noSuchRoute", "tooManyRequests"]));
 }
 
 #[test]
 fn request_bodies() {
-    const SHARED: [&str; 5] = ["take_expiry", "take_format", "take_catch_up", "take_ordering", "take_retry"];
+    const SHARED: [&str; 7] = [
+        "take_expiry",
+        "take_format",
+        "take_catch_up",
+        "take_ordering",
+        "take_options",
+        "take_retry",
+        "take_rate_limit",
+    ];
     let document = document();
     let opening = [&["read_open", "take_signatures"], SHARED.as_slice()].concat();
     assert_eq!(properties(&document, "NewChannel"), taken(CHANNELS, "channel", &opening));
@@ -161,6 +176,11 @@ fn request_bodies() {
         let retry = &document["components"]["schemas"][schema]["properties"]["retry"]["properties"];
         let described: Names = object(retry).keys().cloned().collect();
         assert_eq!(described, taken(CHANNELS, "retry", &["take_retry"]));
+        let limit = &document["components"]["schemas"][schema]["properties"]["rateLimit"]["properties"];
+        let described: Names = object(limit).keys().cloned().collect();
+        let within = functions(CHANNELS, &["take_rate_limit"]);
+        let within = within.split("within(\"").skip(1).filter_map(|call| call.split('"').next());
+        assert_eq!(described, names(within));
     }
     assert_eq!(properties(&document, "NewEvent"), taken(PUBLISH, "event", &["draft", "changed", "payload"]));
     assert_eq!(properties(&document, "NewEvents"), taken(PUBLISH, "object", &["read"]));
@@ -177,7 +197,9 @@ fn query_parameters_and_headers() {
     };
     let described = |path: &str, method: &str| parameters(&document, path, method, "query");
     assert_eq!(described("/channels", "get"), read(CHANNELS, "list"));
-    assert_eq!(described("/channels/{id}/attempts", "get"), read(CHANNELS, "attempts"));
+    assert_eq!(described("/channels/{id}/attempts", "get"), read(LEDGER, "attempts"));
+    assert_eq!(described("/channels/{id}/parked", "get"), read(LEDGER, "parked"));
+    assert_eq!(described("/events/{id}", "get"), read(FATES, "show"));
     assert_eq!(described("/events", "get"), read(FEED, "feed"));
     assert_eq!(described("/events", "post"), read(PUBLISH, "publish"));
     assert_eq!(parameters(&document, "/events", "post", "header"), names(["Idempotency-Key"]));
@@ -187,16 +209,26 @@ fn query_parameters_and_headers() {
 #[test]
 fn answers() {
     let document = document();
-    let shown = |function: &str| names(functions(CHANNELS, &[function]).split('"').skip(1).step_by(2));
+    let words =
+        |source: &str, function: &str| names(functions(source, &[function]).split('"').skip(1).step_by(2));
+    let shown = |function: &str| words(CHANNELS, function);
     let mut channel = shown("channel_json");
     // Not members of the channel: a word, a placeholder and what stands inside `retry`.
-    for other in ["fifo", "(set)", "schedule"] {
+    for other in ["(set)", "schedule", "window", "maxAttempts", "onExhausted"] {
         assert!(channel.remove(other), "{other}");
     }
     assert_eq!(properties(&document, "Channel"), channel);
     assert_eq!(properties(&document, "Attempt"), shown("attempt_json"));
-    let mut cursor = shown("view_json");
-    assert!(cursor.remove("cursor"));
+    assert_eq!(properties(&document, "LastError"), shown("error_json"));
+    assert_eq!(properties(&document, "Parked"), {
+        let mut parked = words(LEDGER, "parked_json");
+        // What a sync is called.
+        assert!(parked.remove("watchpost.channel.sync") && parked.remove("sync"));
+        parked
+    });
+    assert_eq!(properties(&document, "Fate"), words(FATES, "fate_json"));
+    let mut cursor: Names = shown("view_json").union(&shown("detail_json")).cloned().collect();
+    assert!(cursor.remove("cursor") && cursor.remove("lastAttempt"));
     assert_eq!(properties(&document, "Cursor"), cursor);
 }
 

@@ -176,6 +176,8 @@ pub fn attempt(channel: ChannelKey, number: i64) -> Attempt {
         status: Some(204),
         error: None,
         notice: None,
+        answer_ms: Some(9),
+        excerpt: None,
     }
 }
 

@@ -28,6 +28,7 @@ on_both!(
     an_owner_sees_its_own,
     an_id_goes_before_a_uid,
     lists_go_from_the_newest_page_by_page,
+    lists_are_narrowed_by_labels,
 );
 
 async fn a_channel_starts_at_the_head_with_its_sync_due(base: Base) {
@@ -206,4 +207,43 @@ async fn lists_go_from_the_newest_page_by_page(base: Base) {
     assert_eq!(list(Some("even"), Some(ChannelState::Active)).await, ["4", "2", "0"]);
     assert_eq!(list(None, Some(ChannelState::Stopped)).await, ["6"]);
     assert_eq!(list(Some("nothing"), None).await, Vec::<String>::new());
+}
+
+async fn lists_are_narrowed_by_labels(base: Base) {
+    let store = base.store().await;
+    let labelled = async |id: &str, labels: &[(&str, &str)]| {
+        let metadata = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let options = ChannelOptions { metadata, ..ChannelOptions::default() };
+        opened(&store, NewChannel { options, ..channel(id, "r") }).await;
+    };
+    let strange = "it's $.\"a\".b[0] -> 'x'; -- ü😀 \\ {?}";
+    labelled("none", &[]).await;
+    labelled("gold", &[("tier", "gold"), ("team", "7")]).await;
+    labelled("tin", &[("tier", "tin"), ("team", "7"), ("a.b", "1")]).await;
+    labelled("strange", &[(strange, strange), ("", "empty key"), ("empty value", "")]).await;
+    // No label, though it looks like one from inside the column.
+    let headers = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
+    let options = ChannelOptions { headers, ..ChannelOptions::default() };
+    opened(&store, NewChannel { options, ..channel("headers", "r") }).await;
+    for (labels, expected) in [
+        (vec![("tier", "gold")], vec!["gold"]),
+        (vec![("team", "7")], vec!["tin", "gold"]),
+        (vec![("team", "7"), ("tier", "tin")], vec!["tin"]),
+        (vec![("team", "7"), ("tier", "silver")], vec![]),
+        (vec![("tier", "Gold")], vec![]),
+        (vec![("a.b", "1")], vec!["tin"]),
+        (vec![("a", "1")], vec![]),
+        (vec![(strange, strange)], vec!["strange"]),
+        (vec![("", "empty key")], vec!["strange"]),
+        (vec![("empty value", "")], vec!["strange"]),
+        (vec![("tier", "")], vec![]),
+        (vec![("$", "x"), ("' or 1=1 --", "' or 1=1 --")], vec![]),
+        (vec![("%", "%")], vec![]),
+    ] {
+        let metadata = labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let filter = ChannelFilter { metadata, limit: 10, ..Default::default() };
+        let found = store.channels(everybody(), filter).await.unwrap();
+        let found: Vec<_> = found.iter().map(|view| view.channel.id.as_str()).collect();
+        assert_eq!(found, expected, "{labels:?}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use watchpost::{
     domain::cursor::{Cursor, Failing},
-    store::{Attempt, BusyResource, Checkpoint, Parked, StoreError},
+    store::{Attempt, AttemptFilter, BusyResource, Checkpoint, Parked, StoreError},
 };
 
 use crate::{
@@ -73,7 +73,10 @@ async fn a_moved_cursor_is_reported_and_its_attempts_kept(base: Base) {
     assert_eq!(view(&store, "moved").await.cursor, before);
     assert_eq!(view(&store, "same").await.cursor, cursor(&same));
     for channel in [moved.key, same.key] {
-        assert_eq!(store.attempts(channel, None, 10).await.unwrap().len(), 1);
+        assert_eq!(
+            store.attempts(channel, AttemptFilter::default(), None, 10).await.unwrap().attempts.len(),
+            1
+        );
     }
     settle(&store, Cursor { moved: 1, ..cursor(&moved) }).await;
 }
@@ -169,13 +172,13 @@ async fn attempts_are_listed_from_the_newest(base: Base) {
     let mut before = None;
     let mut pages: Vec<Vec<i64>> = Vec::new();
     loop {
-        let page = store.attempts(mine.key, before, 2).await.unwrap();
+        let page = store.attempts(mine.key, AttemptFilter::default(), before, 2).await.unwrap().attempts;
         let Some(oldest) = page.last() else { break };
         before = Some(oldest.id);
         pages.push(page.iter().map(|attempt| attempt.number).collect());
     }
     assert_eq!(pages, [vec![5, 4], vec![3, 2], vec![1]]);
-    let all = store.attempts(mine.key, None, 100).await.unwrap();
+    let all = store.attempts(mine.key, AttemptFilter::default(), None, 100).await.unwrap().attempts;
     let (newest, oldest) = (&all[0], &all[4]);
     assert_eq!((newest.status, newest.error.as_deref(), newest.attempt), (Some(204), None, 1));
     assert_eq!((newest.started_at, newest.duration_ms, newest.outcome.as_str()), (at(1), 12, "delivered"));
@@ -202,7 +205,10 @@ async fn a_bad_checkpoint_harms_nobody_else(base: Base) {
         assert!(written.unwrap().moved.is_empty());
         assert_eq!(seqs(&placed), [round]);
     }
-    assert_eq!(store.attempts(channel.key, None, 100).await.unwrap().len(), 10);
+    assert_eq!(
+        store.attempts(channel.key, AttemptFilter::default(), None, 100).await.unwrap().attempts.len(),
+        10
+    );
     assert_eq!(
         store.busy_resources(watchpost::domain::channel::ResourceKey(0), 9).await.unwrap()[0].fanned,
         0
@@ -227,7 +233,7 @@ async fn a_repeated_checkpoint_writes_its_attempts_once() {
     checkpoint(&store, Checkpoint { repeated: true, ..first }).await;
     // Both were lost.
     checkpoint(&store, Checkpoint { attempts: numbers(4), repeated: true, ..Default::default() }).await;
-    let mut told = store.attempts(channel.key, None, 100).await.unwrap();
+    let mut told = store.attempts(channel.key, AttemptFilter::default(), None, 100).await.unwrap().attempts;
     told.reverse();
     assert_eq!(told.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
 }

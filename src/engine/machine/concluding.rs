@@ -60,6 +60,7 @@ impl Lane {
         let was_probing = self.terms.probing;
         // The cursor may have been moved meanwhile: then this is no longer the head, and only told.
         let is_head = send.first == self.settled.saturating_add(1);
+        let stood = self.settled;
         let mut parked = None;
         match outcome.verdict {
             Verdict::Ours => {
@@ -91,7 +92,8 @@ impl Lane {
             _ => {}
         }
         self.outcomes += 1;
-        actions.push(Action::Record(Record { attempt: send.attempt, parked, ..self.place() }));
+        let superseded = self.superseded_since(stood);
+        actions.push(Action::Record(Record { attempt: send.attempt, parked, superseded, ..self.place() }));
         self.turn(was_probing, actions);
         match outcome.verdict {
             Verdict::Gone => self.end(actions),
@@ -173,6 +175,12 @@ impl Lane {
         if was_probing && !self.terms.probing {
             actions.push(Action::Resume);
         }
+    }
+
+    /// The run that has settled with its newest, since the lane stood at `stood`.
+    fn superseded_since(&self, stood: i64) -> Option<(i64, i64)> {
+        let first = stood.saturating_add(1);
+        (self.settled > first).then(|| (first, self.settled.saturating_sub(1)))
     }
 
     pub(super) fn settle(&mut self, seq: i64, failing: Failing) {

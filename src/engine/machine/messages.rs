@@ -134,6 +134,8 @@ pub struct Record {
     pub redriven: Option<i64>,
     /// What became of a notice.
     pub notice: Option<NoticeMark>,
+    /// From and to: what the notification that has just settled stood for besides its own seq.
+    pub superseded: Option<(i64, i64)>,
 }
 
 /// A notification that is set aside, with the evidence.

@@ -232,6 +232,7 @@ impl Lane {
             parked: None,
             redriven: None,
             notice: None,
+            superseded: None,
         }
     }
 

@@ -153,7 +153,11 @@ fn latest_collapses_until_attempted_and_then_keeps_its_number() {
         send(&mut lane, NOW),
         Send { first: 1, through: 5, pinned: false, attempt: 1, redriven: false }
     );
-    lane.step(outcome(3, Verdict::Failed), NOW);
+    let superseded = |actions: Vec<Action>| match actions.first() {
+        Some(Action::Record(record)) => record.superseded,
+        _ => panic!("{actions:?}"),
+    };
+    assert_eq!(superseded(lane.step(outcome(3, Verdict::Failed), NOW)), None, "nothing has settled");
     lane.step(Input::Head(9), NOW);
     let due = NOW.plus(Duration::from_secs(5));
     lane.step(Input::Time, due);
@@ -161,11 +165,17 @@ fn latest_collapses_until_attempted_and_then_keeps_its_number() {
         send(&mut lane, due),
         Send { first: 1, through: 3, pinned: true, attempt: 2, redriven: false }
     );
-    lane.step(outcome(3, Verdict::Delivered), due);
+    assert_eq!(superseded(lane.step(outcome(3, Verdict::Delivered), due)), Some((1, 2)));
     assert_eq!(
         send(&mut lane, due),
         Send { first: 4, through: 9, pinned: false, attempt: 1, redriven: false }
     );
+    // The receiver acknowledged part of the run meanwhile.
+    lane.step(Input::Moved(6), due);
+    assert_eq!(superseded(lane.step(outcome(9, Verdict::Delivered), due)), Some((7, 8)));
+    lane.step(Input::Head(10), due);
+    send(&mut lane, due);
+    assert_eq!(superseded(lane.step(outcome(10, Verdict::Delivered), due)), None, "it stood for itself");
 }
 
 #[test]

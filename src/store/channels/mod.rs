@@ -9,12 +9,15 @@ mod open;
 mod refilter;
 mod replay;
 
-use diesel::prelude::*;
+use diesel::{
+    prelude::*,
+    sql_types::{Bool, Text},
+};
 use diesel_async::RunQueryDsl;
 
 pub use self::{
     change::ChannelChange,
-    moves::{AdvanceOutcome, ResumeOutcome, ResumedBy},
+    moves::{AdvanceOutcome, AdvancedBy, ResumeOutcome, ResumedBy},
     open::{NewChannel, OpenOutcome},
     refilter::PastFilter,
     replay::ReplayOutcome,
@@ -27,6 +30,7 @@ use super::{
     Store,
     connection::{Connection, on},
     cursors::CursorRow,
+    dialect,
     error::{StoreError, StoreResult},
     schema::{self, channels, cursors, work},
 };
@@ -130,6 +134,8 @@ pub struct ChannelFilter {
     pub resource: Option<ResourcePath>,
     pub state: Option<ChannelState>,
     pub subject: Option<String>,
+    /// Labels that the channel must have, each with this value.
+    pub metadata: Vec<(String, String)>,
     /// Only channels opened before this one: lists go from the newest to the oldest.
     pub before: Option<ChannelKey>,
     pub limit: i64,
@@ -201,6 +207,7 @@ impl Store {
     pub async fn channels(&self, owner: Owner, filter: ChannelFilter) -> StoreResult<Vec<ChannelView>> {
         self.read(move |connection| {
             Box::pin(async move {
+                let [before_key, before_value, end] = dialect::has_metadata(connection.is_postgres());
                 let rows: Vec<ViewRow> = on!(connection, c => {
                     let mut query = views!()
                         .filter(channels::project.eq(owner.project))
@@ -219,6 +226,15 @@ impl Store {
                     }
                     if let Some(state) = filter.state {
                         query = query.filter(channels::state.eq(state.as_str()));
+                    }
+                    for (key, value) in filter.metadata {
+                        query = query.filter(
+                            diesel::dsl::sql::<Bool>(before_key)
+                                .bind::<Text, _>(key)
+                                .sql(before_value)
+                                .bind::<Text, _>(value)
+                                .sql(end),
+                        );
                     }
                     query.load(c).await
                 })?;

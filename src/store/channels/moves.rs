@@ -9,16 +9,19 @@ use super::change::{Locked, announce, freeze, lock, lock_with_resource, stand_wh
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelState, Renewal},
+        fate::RangeKind,
         notice::NoticeKind,
         renewal::Life,
         time::Timestamp,
     },
     store::{
         Store,
+        checkpoint::EndedRange,
         connection::{Connection, on},
         error::StoreResult,
         notices,
         own::{self, Told},
+        ranges,
         reminders::{self, Reminding},
         schema::{channels, cursors},
     },
@@ -30,6 +33,15 @@ pub enum ResumedBy {
     Owner,
     /// Whoever holds its claim URL.
     Receiver,
+}
+
+/// Who moves a cursor on, which says what becomes of what it passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdvancedBy {
+    /// It has had them: they count as delivered.
+    Receiver,
+    /// The receiver need not have them: they are cancelled.
+    Owner,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +105,11 @@ impl Store {
         &self,
         key: ChannelKey,
         seq: i64,
+        by: AdvancedBy,
         now: Timestamp,
     ) -> StoreResult<Option<AdvanceOutcome>> {
-        self.write(move |connection| Box::pin(async move { advance(connection, key, seq, now).await })).await
+        self.write(move |connection| Box::pin(async move { advance(connection, key, seq, by, now).await }))
+            .await
     }
 
     /// Makes every claim URL that was given out so far void. Returns the new rotation count.
@@ -249,6 +263,7 @@ async fn advance(
     connection: &mut Connection,
     key: ChannelKey,
     seq: i64,
+    by: AdvancedBy,
     now: Timestamp,
 ) -> StoreResult<Option<AdvanceOutcome>> {
     let Some((head, locked)) = lock_with_resource(connection, key).await? else { return Ok(None) };
@@ -280,6 +295,10 @@ async fn advance(
             .execute(c)
             .await
     })?;
+    if by == AdvancedBy::Owner {
+        let (from, to, kind) = (stood + 1, seq, RangeKind::Cancelled);
+        ranges::write(connection, &EndedRange { channel: key, from, to, kind, at: now }).await?;
+    }
     // The engine looks at revisions to tell an old read from a new one.
     on!(connection, c => {
         diesel::update(channels::table.find(key.0)).set(channels::rev.eq(channels::rev + 1)).execute(c).await

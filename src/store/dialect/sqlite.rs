@@ -21,8 +21,10 @@ use crate::{
         exceptions::ExceptionRow,
         idempotency::{KeyRow, stored},
         journal::{self, Appended, Key, Placement, Publish, Stored},
+        ranges::RangeRow,
         schema::{
-            attempts, cursors, events, exceptions, idempotency_keys, notices, reminders, resources, work,
+            attempts, cursors, events, exceptions, idempotency_keys, notices, ranges, reminders, resources,
+            work,
         },
     },
 };
@@ -120,6 +122,15 @@ pub(in crate::store) fn checkpoint(
                 notices::attempts.eq(i64::from(notice.attempts)),
                 notices::due_at_ms.eq(notice.due_at.map(Timestamp::as_millis)),
             ))
+            .execute(c)?;
+    }
+    // A cursor that was moved meanwhile has passed them in another way.
+    for range in checkpoint.ranges.iter().filter(|range| !moved.contains(&range.channel)) {
+        diesel::insert_into(ranges::table)
+            .values(RangeRow::from(range))
+            .on_conflict((ranges::channel, ranges::from_seq))
+            .do_update()
+            .set(RangeRow::from(range))
             .execute(c)?;
     }
     Ok(Checkpointed { moved })

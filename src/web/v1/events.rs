@@ -48,12 +48,16 @@ fn read(query: &Query) -> Result<FeedRequest, FieldError> {
 
 /// Written with the data's own bytes in it, which a JSON value would not keep.
 fn page_json(page: &FeedPage) -> Result<String, Problem> {
-    let items = page.events.iter().map(|event| event_json(page, event)).collect::<Result<Vec<_>, _>>()?;
+    let items = page
+        .events
+        .iter()
+        .map(|event| event_json(page.resource.as_str(), &page.resource_id, event))
+        .collect::<Result<Vec<_>, _>>()?;
     let tail = json!({ "nextSyncToken": page.next_sync_token, "hasMore": page.has_more }).to_string();
     Ok(format!("{{\"items\":[{}],{}", items.join(","), tail.trim_start_matches('{')))
 }
 
-fn event_json(page: &FeedPage, event: &Event) -> Result<String, Problem> {
+pub(super) fn event_json(resource: &str, resource_id: &str, event: &Event) -> Result<String, Problem> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
     struct EventJson<'e> {
@@ -83,8 +87,8 @@ fn event_json(page: &FeedPage, event: &Event) -> Result<String, Problem> {
     let shown = EventJson {
         id: &event.id,
         seq: event.seq,
-        resource: page.resource.as_str(),
-        resource_id: &page.resource_id,
+        resource,
+        resource_id,
         name: &event.name,
         state: &event.state,
         time: event.published_at.to_rfc3339(),

@@ -3,7 +3,9 @@
 mod channels;
 mod commands;
 mod events;
+mod fates;
 mod jobs;
+mod ledger;
 mod problem;
 mod publish;
 
@@ -27,13 +29,15 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     let path = |rest: &str| format!("{prefix}{rest}");
     config.route(&path("/events"), web::post().to(publish::publish));
     config.route(&path("/events"), web::get().to(events::feed));
+    config.route(&path("/events/{id}"), web::get().to(fates::show));
     config.route(&path("/channels"), web::post().to(channels::open));
     config.route(&path("/channels"), web::get().to(channels::list));
     config.route(&path("/channels/{id}"), web::get().to(channels::get));
     config.route(&path("/channels/{id}"), web::put().to(channels::put));
     config.route(&path("/channels/{id}"), web::patch().to(channels::patch));
     config.route(&path("/channels/{id}"), web::delete().to(channels::delete));
-    config.route(&path("/channels/{id}/attempts"), web::get().to(channels::attempts));
+    config.route(&path("/channels/{id}/attempts"), web::get().to(ledger::attempts));
+    config.route(&path("/channels/{id}/parked"), web::get().to(ledger::parked));
     config.route(&path("/channels/{id}/renew"), web::post().to(commands::renew));
     config.route(&path("/channels/{id}/ping"), web::post().to(commands::ping));
     config.route(&path("/channels/{id}/replay"), web::post().to(commands::replay));

@@ -4,7 +4,10 @@ use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError, body::BoxBo
 use serde_json::json;
 
 use crate::{
-    app::{AccessError, channels::ChannelError, claims::ClaimError, feed::FeedError, publish::PublishError},
+    app::{
+        AccessError, channels::ChannelError, claims::ClaimError, fates::EventError, feed::FeedError,
+        publish::PublishError,
+    },
     domain::{
         expiry::ExpiryError,
         invalid::{FieldError, Invalid},
@@ -228,6 +231,16 @@ impl From<ClaimError> for Problem {
             ClaimError::Field(error) => error.into(),
             ClaimError::Ended => Self::new(409, "channelEnded", error.to_string()),
             ClaimError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<EventError> for Problem {
+    fn from(error: EventError) -> Self {
+        match error {
+            EventError::Access(error) => error.into(),
+            EventError::NotFound => Self::not_found("event"),
+            EventError::Store(error) => error.into(),
         }
     }
 }

@@ -49,7 +49,7 @@ async fn listen() -> (TcpListener, Address) {
 }
 
 async fn post(sender: &Sender, address: &Address) -> Result<Answer, SendError> {
-    sender.send(Request { address, headers: HeaderMap::new(), body: Bytes::new() }).await
+    sender.send(Request { address, headers: HeaderMap::new(), body: Bytes::new() }, &SystemClock::new()).await
 }
 
 /// One request: its head and, by its `Content-Length`, its body.
@@ -119,8 +119,9 @@ async fn the_request_is_what_was_given_and_content_length_is_always_there() {
     }
     headers.insert("host", HeaderValue::from_static("elsewhere"));
     let body = Bytes::from_static(b"{\"a\": 1}");
-    let (_, (request, _)) =
-        tokio::join!(sender.send(Request { address: &address, headers, body }), serve(&listener, answer));
+    let request = Request { address: &address, headers, body };
+    let clock = SystemClock::new();
+    let (_, (request, _)) = tokio::join!(sender.send(request, &clock), serve(&listener, answer));
     assert!(request.contains("\r\nx-goog-channel-token: a  b\r\n"), "{request}");
     assert!(
         request.contains("\r\ncontent-length: 8\r\n") && request.ends_with("\r\n\r\n{\"a\": 1}"),

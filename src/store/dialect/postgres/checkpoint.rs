@@ -16,10 +16,11 @@ use crate::{
     },
     store::{
         attempts::NewAttemptRow,
-        checkpoint::{Attempt, Checkpoint, Checkpointed, OUTCOMES_MAX, Parked},
+        checkpoint::{Attempt, Checkpoint, Checkpointed, EndedRange, OUTCOMES_MAX, Parked},
         cursors::CursorRow,
         exceptions::ExceptionRow,
-        schema::{exceptions, notices, reminders},
+        ranges::RangeRow,
+        schema::{exceptions, notices, ranges, reminders},
     },
 };
 
@@ -53,6 +54,7 @@ pub(in crate::store) async fn checkpoint(
             .execute(c)
             .await?;
     }
+    upsert_ranges(c, &checkpoint.ranges, &moved).await?;
     Ok(Some(Checkpointed { moved }))
 }
 
@@ -198,6 +200,24 @@ async fn write_parked(c: &mut AsyncPgConnection, parked: &[Parked], moved: &[Cha
                 reminders::due_at_ms.eq(row.created_at_ms),
             ))
             .on_conflict_do_nothing()
+            .execute(c)
+            .await?;
+    }
+    Ok(())
+}
+
+/// What ended otherwise than by delivery. A cursor that was moved meanwhile has passed it in another way.
+async fn upsert_ranges(
+    c: &mut AsyncPgConnection,
+    ended: &[EndedRange],
+    moved: &[ChannelKey],
+) -> QueryResult<()> {
+    for range in ended.iter().filter(|range| !moved.contains(&range.channel)) {
+        diesel::insert_into(ranges::table)
+            .values(RangeRow::from(range))
+            .on_conflict((ranges::channel, ranges::from_seq))
+            .do_update()
+            .set(RangeRow::from(range))
             .execute(c)
             .await?;
     }

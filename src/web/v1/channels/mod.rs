@@ -1,4 +1,4 @@
-//! `/v1/channels`: open, list, read, put, change, stop, and what was attempted.
+//! `/v1/channels`: open, list, read, put, change, stop.
 
 mod read;
 mod show;
@@ -10,22 +10,24 @@ use actix_web::{
 };
 use serde_json::{Value, json};
 
-pub(super) use self::{read::take_expiry, show::view_json};
+pub(super) use self::{
+    read::take_expiry,
+    show::{attempt_json, view_json},
+};
 use self::{
     read::{read_change, read_open},
-    show::{attempt_json, opened_json},
+    show::{detail_json, opened_json},
 };
 use super::{Problem, authenticate, json_answer, page_token, read_page_token};
 use crate::{
     app::{
         App, Principal,
         access::is_name,
-        attempts::PAGE_MAX as ATTEMPTS_PAGE_MAX,
         channels::{ChangeRequest, ChannelError, OpenRequest, PAGE_MAX},
         options::{OptionsRequest, RetryRequest},
     },
     domain::{
-        channel::{ChannelKey, ChannelState},
+        channel::{self, ChannelKey, ChannelState},
         invalid::{FieldError, InField, Invalid},
         resource::ResourcePath,
     },
@@ -39,6 +41,7 @@ use crate::{
 
 const BODY_BYTES_MAX: usize = 64 * 1_024;
 const PAGE_DEFAULT: i64 = 50;
+
 pub async fn open(request: HttpRequest, payload: Payload, web: Data<Web>) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web)?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
@@ -136,16 +139,13 @@ fn in_full(given: OptionsRequest) -> OptionsRequest {
 
 pub async fn get(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web)?;
-    let view = web.app.channel(&principal, &id).await?;
-    let last = web.app.last_attempt(&view.channel).await?;
-    let mut shown = view_json(&view);
-    shown["lastAttempt"] = last.as_ref().map_or(Value::Null, attempt_json);
-    Ok(json_answer(StatusCode::OK, &shown))
+    let detail = web.app.channel_detail(&principal, &id).await?;
+    Ok(json_answer(StatusCode::OK, &detail_json(&detail)))
 }
 
 pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web)?;
-    let query = Query::read(&request, &["resource", "state", "subject", "limit", "pageToken"])?;
+    let query = Query::read(&request, &["resource", "state", "subject", "metadata.*", "limit", "pageToken"])?;
     let limit = query.number("limit", PAGE_DEFAULT, 1, PAGE_MAX)?;
     let resource = query
         .get("resource")
@@ -157,6 +157,7 @@ pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, 
         resource: resource.transpose()?,
         state: state.transpose()?,
         subject: query.get("subject").map(read_subject).transpose()?,
+        metadata: read_metadata(&query)?,
         before: read_page_token(query.get("pageToken"))?.map(ChannelKey),
         limit,
     };
@@ -164,6 +165,21 @@ pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, 
     let full = i64::try_from(views.len()).is_ok_and(|rows| rows == limit);
     let next = views.last().filter(|_| full).map(|view| page_token(view.channel.key.0));
     Ok(json_answer(StatusCode::OK, &page(&views.iter().map(view_json).collect::<Vec<_>>(), next)))
+}
+
+/// Labels by which a list may be narrowed at once.
+const METADATA_FILTERS_MAX: usize = 4;
+
+/// `metadata.<key>=<value>`, several of which must all hold.
+fn read_metadata(query: &Query) -> Result<Vec<(String, String)>, FieldError> {
+    let labels: Vec<(String, String)> =
+        query.under("metadata.").map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    if labels.len() > METADATA_FILTERS_MAX {
+        return Err(FieldError::new("metadata.*", Invalid::TooMany { max: METADATA_FILTERS_MAX }));
+    }
+    // What no label can be is not looked up: not every store takes every text.
+    channel::check_metadata(&labels.iter().cloned().collect()).in_field("metadata.*")?;
+    Ok(labels)
 }
 
 fn read_subject(name: &str) -> Result<String, FieldError> {
@@ -190,22 +206,7 @@ pub async fn delete(request: HttpRequest, id: Path<String>, web: Data<Web>) -> R
     Ok(HttpResponse::NoContent().finish())
 }
 
-pub async fn attempts(
-    request: HttpRequest,
-    id: Path<String>,
-    web: Data<Web>,
-) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
-    let query = Query::read(&request, &["limit", "pageToken"])?;
-    let limit = query.number("limit", PAGE_DEFAULT, 1, ATTEMPTS_PAGE_MAX)?;
-    let before = read_page_token(query.get("pageToken"))?;
-    let attempts = web.app.attempts(&principal, &id, before, limit).await?;
-    let full = i64::try_from(attempts.len()).is_ok_and(|rows| rows == limit);
-    let next = attempts.last().filter(|_| full).map(|attempt| page_token(attempt.id));
-    Ok(json_answer(StatusCode::OK, &page(&attempts.iter().map(attempt_json).collect::<Vec<_>>(), next)))
-}
-
-fn page(items: &[Value], next: Option<String>) -> Value {
+pub(super) fn page(items: &[Value], next: Option<String>) -> Value {
     let mut page = json!({ "items": items });
     if let Some(next) = next {
         page["nextPageToken"] = next.into();

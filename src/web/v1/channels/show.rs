@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
-    app::{App, channels::Opened},
+    app::{App, channels::Opened, detail::ChannelDetail},
     domain::{channel::Channel, duration::format_duration, time::Timestamp},
     store::{ChannelView, RecordedAttempt},
 };
@@ -81,20 +81,76 @@ pub(in crate::web::v1) fn view_json(view: &ChannelView) -> Value {
         "lag": view.head - cursor.seq,
         "attempts": cursor.failing.attempts,
         "failingSince": cursor.failing.since.map(Timestamp::to_rfc3339),
+        "lastSuccessAt": cursor.last_success_at.map(Timestamp::to_rfc3339),
         "nextAttemptAt": cursor.failing.due_at.filter(|_| cursor.failing.attempts > 0).map(Timestamp::to_rfc3339),
     });
     shown
 }
 
-pub(super) fn attempt_json(attempt: &RecordedAttempt) -> Value {
+/// One channel in full, as a list does not show it.
+pub(super) fn detail_json(detail: &ChannelDetail) -> Value {
+    let mut shown = view_json(&detail.view);
+    shown["lastAttempt"] = detail.last_attempt.as_ref().map_or(Value::Null, attempt_json);
+    let cursor = &mut shown["cursor"];
+    cursor["oldestPendingAt"] = detail.oldest_pending_at.map(Timestamp::to_rfc3339).into();
+    cursor["lastError"] = detail.last_error.as_ref().map_or(Value::Null, error_json);
+    cursor["why"] = detail.waiting.as_str().into();
+    cursor["parked"] = detail.parked.into();
+    shown
+}
+
+fn error_json(attempt: &RecordedAttempt) -> Value {
+    json!({
+        "status": attempt.status,
+        "error": attempt.error,
+        "at": attempt.started_at.to_rfc3339(),
+    })
+}
+
+pub(in crate::web::v1) fn attempt_json(attempt: &RecordedAttempt) -> Value {
     json!({
         "number": attempt.number,
         "attempt": attempt.attempt,
         "startedAt": attempt.started_at.to_rfc3339(),
         "durationMs": attempt.duration_ms,
+        "phases": phases_json(attempt),
         "outcome": attempt.outcome,
         "status": attempt.status,
         "error": attempt.error,
         "notice": attempt.notice,
+        "excerpt": attempt.excerpt.as_deref().map(shown_text),
     })
+}
+
+/// Where the time went: until status line and headers were in, and on the rest of the answer.
+fn phases_json(attempt: &RecordedAttempt) -> Value {
+    json!({
+        "answerMs": attempt.answer_ms,
+        "drainMs": attempt.answer_ms.map(|answered| attempt.duration_ms.saturating_sub(answered).max(0)),
+    })
+}
+
+/// A stranger's bytes as text that moves no cursor: what is not UTF-8 is replaced, control characters are escaped.
+fn shown_text(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for letter in String::from_utf8_lossy(bytes).chars() {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_sent_is_text() {
+        let sent = b"out of \"order\"\\\r\n\x1b[2J\x00\xff\x7f";
+        assert_eq!(shown_text(sent), "out of \"order\"\\\\r\\n\\u{1b}[2J\\u{0}\u{fffd}\\u{7f}");
+        assert_eq!(shown_text("ü\u{85}".as_bytes()), "ü\\u{85}");
+    }
 }

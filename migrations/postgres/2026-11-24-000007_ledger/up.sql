@@ -1,0 +1,3 @@
+-- The channels of one resource, page by page.
+create index channels_resource_id_idx on channels (resource, id);
+drop index channels_resource_idx;
