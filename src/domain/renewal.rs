@@ -36,6 +36,12 @@ impl Life {
         self.marks().into_iter().rev().find(|(_, at)| *at <= now)
     }
 
+    /// When to look at a channel that was changed or goes on again: at once where it may renew itself.
+    pub fn look_from(&self, now: Timestamp) -> Option<Timestamp> {
+        let late = self.renewal == Renewal::Auto && self.passed(now).is_some();
+        if late { Some(now) } else { self.next_look(now) }
+    }
+
     /// The next time to look at the channel; `None` once all marks have passed.
     pub fn next_look(&self, now: Timestamp) -> Option<Timestamp> {
         self.marks().into_iter().map(|(_, at)| at).find(|at| *at > now)
@@ -71,6 +77,7 @@ mod tests {
         let auto = Life { renewal: Renewal::Auto, ..warned };
         assert_eq!(auto.next_look(at(0)), Some(at(40)));
         assert_eq!(auto.passed(at(41)), Some((Mark::LastThird, at(40))));
+        assert_eq!((auto.look_from(at(1)), auto.look_from(at(59))), (Some(at(40)), Some(at(59))));
         assert_eq!(auto.passed(at(59)), Some((Mark::TwentiethLeft, at(57))));
     }
 }

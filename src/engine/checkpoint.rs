@@ -158,8 +158,7 @@ fn row(lanes: &mut Lanes, channel: ChannelKey, place: Record, now: Timestamp) ->
     // a channel that looks alive and that nothing finds.
     let ended = !resident.target.channel.state.sends();
     // One that asked for notices is woken by its reminders.
-    let reminded =
-        resident.target.channel.state == ChannelState::Suspended && resident.target.channel.options.lifecycle;
+    let reminded = resident.target.channel.state == ChannelState::Suspended && resident.lane.is_reminded();
     if ended || resident.level || reminded {
         failing.due_at = None;
     } else if failing.due_at.is_none() {

@@ -211,6 +211,11 @@ impl Lane {
         under_way || !self.redrives.is_empty()
     }
 
+    /// Whether its reminders stand in for probes.
+    pub const fn is_reminded(&self) -> bool {
+        self.terms.probing && self.terms.reminded
+    }
+
     /// Whether the channel is to be told something.
     pub fn has_notices(&self) -> bool {
         !self.notices.is_empty() || matches!(self.phase, Phase::Telling { .. })
@@ -303,7 +308,6 @@ impl Lane {
                     self.try_at_once(now);
                 }
                 self.terms = terms;
-                self.fit_bucket(now);
                 if readdressed {
                     self.try_at_once(now);
                     if let Phase::InFlight { readdressed, .. } = &mut self.phase {
@@ -312,6 +316,7 @@ impl Lane {
                 }
             }
         }
+        self.fit_bucket(now);
         self.rein_in(now);
         actions.extend(self.go_on(now));
         actions

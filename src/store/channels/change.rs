@@ -221,7 +221,7 @@ async fn apply(
         state: revived.then_some(state.as_str()),
         ended_at_ms: revived.then_some(None),
         granted_at_ms: Some(life.granted_at.as_millis()),
-        look_at_ms: Some(life.next_look(now).map(Timestamp::as_millis)),
+        look_at_ms: Some(life.look_from(now).map(Timestamp::as_millis)),
     };
     if let Some(address) = &change.address {
         // A new receiver need not wait for what the old one has earned, whether or not the channel is in memory.

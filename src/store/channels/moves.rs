@@ -8,7 +8,7 @@ use serde_json::json;
 use super::change::{Locked, announce, freeze, lock, lock_with_resource, stand_where_fanned_is};
 use crate::{
     domain::{
-        channel::{ChannelKey, ChannelState, Renewal},
+        channel::{ChannelKey, ChannelState},
         fate::RangeKind,
         notice::NoticeKind,
         renewal::Life,
@@ -182,19 +182,24 @@ async fn end_suspension(connection: &mut Connection, key: ChannelKey, now: Times
             .execute(c)
             .await
     })?;
+    // Time has to wake it again: one that was reminded was not probed.
+    on!(connection, c => {
+        diesel::update(cursors::table.find(key.0))
+            .set(cursors::due_at_ms.eq(Some(now.as_millis())))
+            .execute(c)
+            .await
+    })?;
     forget_suspension(connection, key).await?;
     announce(connection, key).await?;
     own::tell(connection, key, Told::Resumed, json!({}), now).await?;
     Ok(true)
 }
 
-/// When the renewal job looks at a channel that goes on: at once where it may renew it.
+/// When the renewal job looks at a channel that goes on.
 fn look_after(locked: &Locked, now: Timestamp) -> Option<i64> {
     let Locked { granted_at, expires_at, .. } = *locked;
-    let renewal = locked.options.renewal;
-    let life = Life { granted_at, expires_at, renewal };
-    let late = renewal == Renewal::Auto && life.passed(now).is_some();
-    if late { Some(now.as_millis()) } else { life.next_look(now).map(Timestamp::as_millis) }
+    let life = Life { granted_at, expires_at, renewal: locked.options.renewal };
+    life.look_from(now).map(Timestamp::as_millis)
 }
 
 /// A channel that goes on is not told any more that it does not. Its parked notifications stay to be claimed: the
