@@ -40,8 +40,6 @@ fn changeable() -> Vec<Wrong> {
         table.text(word, TYPE, TYPE, (10_000, TYPE)).wrong(word, TYPE, &["\"\"", "\"é\"", "\"GOOGLE\""]);
     }
     table.wrong("payload", TYPE, &["1", "0", "\"true\"", "\"\"", "[]", "{}"]);
-    table.text("ordering", TYPE, TYPE, (10_000, TYPE)).wrong("ordering", TYPE, &["\"\"", "\"lifo\""]);
-    table.wrong("ordering", INVALID, &["\"none\""]);
 
     table.wrong("headers", TYPE, &["1", "true", "\"\"", "[]"]);
     table.inside("headers", "headers.X", TYPE, &["{\"X\":1}", "{\"X\":null}", "{\"X\":[]}", "{\"X\":{}}"]);
@@ -76,12 +74,43 @@ fn changeable() -> Vec<Wrong> {
     for step in ["1", "null", "\"\"", "\"5\"", "\"-5s\"", "\"1.5s\"", r#""5s\n""#, r#""\u0000""#, "\"é\""] {
         table.inside("retry", "retry.schedule[1]", TYPE, &[&format!("{{\"schedule\":[\"5s\",{step}]}}")]);
     }
-    for name in ["window", "maxAttempts", "onExhausted", "schedul"] {
-        table.inside("retry", &format!("retry.{name}"), INVALID, &[&format!("{{\"{name}\":1}}")]);
+    table.inside("retry", "retry.schedul", INVALID, &["{\"schedul\":1}"]);
+    for window in ["1", "[]", "\"soon\"", "\"\""] {
+        table.inside("retry", "retry.window", TYPE, &[&format!("{{\"window\":{window}}}")]);
     }
-    for later in ["events", "auth", "rateLimit", "renewal", "lifecycle", "lifecycleAddress", "redirects"] {
-        table.wrong(later, INVALID, &["1", "\"a\"", "[]", "{}"]);
+    table.inside("retry", "retry.window", INVALID, &["{\"window\":\"59s\"}", "{\"window\":\"31d\"}"]);
+    table.inside("retry", "retry.maxAttempts", TYPE, &["{\"maxAttempts\":\"x\"}", "{\"maxAttempts\":1.5}"]);
+    table.inside("retry", "retry.maxAttempts", INVALID, &["{\"maxAttempts\":0}", "{\"maxAttempts\":1001}"]);
+    table.inside("retry", "retry.onExhausted", TYPE, &["{\"onExhausted\":1}", "{\"onExhausted\":\"drop\"}"]);
+
+    table.wrong("events", TYPE, &["1", "\"a.b\"", "{}"]);
+    table.inside("events", "events[1]", TYPE, &["[\"a.b\",1]", "[\"a.b\",null]"]);
+    table.inside(
+        "events",
+        "events[1]",
+        INVALID,
+        &["[\"a.b\",\"\"]", "[\"a.b\",\"a.b*\"]", "[\"a.b\",\"é.b\"]"],
+    );
+    table.inside("events", "events[1]", LONG, &[&format!("[\"a.b\",{}]", long(129))]);
+    table.inside("events", "events[16]", LONG, &[&format!("[{}]", ["\"a.b\""; 17].join(","))]);
+    table.wrong("rateLimit", TYPE, &["1", "\"1/s\"", "[]"]);
+    table.inside("rateLimit", "rateLimit.perSecond", "fieldMissing", &["{}", "{\"burst\":1}"]);
+    table.inside(
+        "rateLimit",
+        "rateLimit.perSecond",
+        INVALID,
+        &["{\"perSecond\":0}", "{\"perSecond\":10001}"],
+    );
+    table.inside("rateLimit", "rateLimit.burst", INVALID, &["{\"perSecond\":1,\"burst\":0}"]);
+    table.inside("rateLimit", "rateLimit.per", INVALID, &["{\"perSecond\":1,\"per\":0}"]);
+    for word in ["renewal", "redirects"] {
+        table.text(word, TYPE, TYPE, (10_000, TYPE)).wrong(word, TYPE, &["\"\"", "\"maybe\"", "\"AUTO\""]);
     }
+    for flag in ["lifecycle", "excerpts"] {
+        table.wrong(flag, TYPE, &["1", "\"true\"", "[]", "{}"]);
+    }
+    table.wrong("lifecycleAddress", TYPE, &["1", "true", "[]", "{}"]);
+    table.wrong("auth", INVALID, &["1", "\"a\"", "[]", "{}"]);
     table.wrong("adress", INVALID, &["1", "\"a\"", "null"]);
     table.0
 }
@@ -108,6 +137,7 @@ fn fixed() -> Vec<Wrong> {
     );
     table.wrong("signatures", TYPE, &["1", "true", "\"v1\"", "{}", "[\"v2\"]", "[\"\"]", "[\"v1\\n\"]"]);
     table.inside("signatures", "signatures[1]", TYPE, &["[\"v1\",1]", "[\"v1\",null]", "[\"v1\",[]]"]);
+    table.text("ordering", TYPE, TYPE, (10_000, TYPE)).wrong("ordering", TYPE, &["\"\"", "\"lifo\""]);
     table.wrong("secret", TYPE, &["1", "true", "[]", "{}"]);
     let secret = ["\"\"", "\"x\"", "\"é\"", r#""whsec_\n""#, r#""\u0000""#, "\"whsec_\"", "\"whsec_!!!!\""];
     for value in secret.into_iter().chain([long(10_000).as_str(), "\"whsec_AAAA\""]) {
