@@ -13,6 +13,13 @@ const BEFORE_LOSS: Duration = Duration::from_hours(48);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reminders(Vec<Duration>);
 
+impl Default for Reminders {
+    /// At once, after an hour, after eight, and daily.
+    fn default() -> Self {
+        Self([0, 1, 8, 24].map(Duration::from_hours).to_vec())
+    }
+}
+
 impl Reminders {
     /// `None` unless there is a step, they rise, and the last is at least a minute.
     pub fn new(steps: Vec<Duration>) -> Option<Self> {
@@ -52,10 +59,6 @@ impl Reminders {
 mod tests {
     use super::*;
 
-    fn reminders() -> Reminders {
-        Reminders::new([0, 1, 8, 24].map(Duration::from_hours).to_vec()).unwrap()
-    }
-
     const SINCE: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn after(hours: u64) -> Timestamp {
@@ -66,18 +69,22 @@ mod tests {
     fn at_once_after_an_hour_after_eight_and_then_daily() {
         let mut now = SINCE.minus(Duration::from_secs(1));
         for expected in [0, 1, 8, 24, 48, 72] {
-            now = reminders().next_after(SINCE, now);
+            now = Reminders::default().next_after(SINCE, now);
             assert_eq!(now, after(expected));
         }
-        assert_eq!(reminders().next_after(SINCE, after(30)), after(48), "a late one is not made up for");
+        assert_eq!(
+            Reminders::default().next_after(SINCE, after(30)),
+            after(48),
+            "a late one is not made up for"
+        );
     }
 
     #[test]
     fn the_last_warning_comes_two_days_before_the_loss() {
         let lost_at = Some(after(100));
-        assert_eq!(reminders().next_before_loss(SINCE, lost_at, after(48)), after(52));
-        assert_eq!(reminders().next_before_loss(SINCE, lost_at, after(52)), after(72));
-        assert_eq!(reminders().next_before_loss(SINCE, None, after(48)), after(72));
+        assert_eq!(Reminders::default().next_before_loss(SINCE, lost_at, after(48)), after(52));
+        assert_eq!(Reminders::default().next_before_loss(SINCE, lost_at, after(52)), after(72));
+        assert_eq!(Reminders::default().next_before_loss(SINCE, None, after(48)), after(72));
     }
 
     #[test]

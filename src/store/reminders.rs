@@ -231,8 +231,8 @@ async fn left(connection: &mut Connection, key: ChannelKey, locked: &Locked) -> 
             .await
     })?;
     let seq = if behind { seq } else { seq.max(fanned.unwrap_or(head)) };
-    let held = matches!(locked.state, ChannelState::Suspended | ChannelState::Gone);
-    let waiting = if held { (locked.end_seq.unwrap_or(head) - seq).max(0) } else { 0 };
+    let no_longer_pushed = matches!(locked.state, ChannelState::Suspended | ChannelState::Gone);
+    let waiting = if no_longer_pushed { (locked.end_seq.unwrap_or(head) - seq).max(0) } else { 0 };
     if waiting == 0 && parked == 0 {
         return Ok(None);
     }

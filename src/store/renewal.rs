@@ -115,12 +115,12 @@ async fn look(
         renew(connection, key, &locked, life.length().min(longest), now).await?;
         return Ok(Looked::Renewed);
     }
-    let looked =
+    let outcome =
         if first { probe(connection, key, &locked, mark, failing, now).await? } else { Looked::Nothing };
     let again = if failing { life.length() / LOOKS_PER_LIFE } else { Duration::ZERO }.max(PROBED_AGAIN);
     let next = life.next_look(now).map_or(now.plus(again), |mark| mark.min(now.plus(again)));
     set_look(connection, key, Some(next)).await?;
-    Ok(looked)
+    Ok(outcome)
 }
 
 /// Whether the head fails, and when the last request left and whether it was answered with a 2xx.

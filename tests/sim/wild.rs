@@ -7,7 +7,6 @@ use watchpost::{
     domain::{
         backoff::Schedule,
         channel::{CatchUp, OnExhausted},
-        claim::Reminders,
         cursor::Failing,
         outcome::Verdict,
         time::Timestamp,
@@ -46,7 +45,7 @@ fn terms() -> impl Strategy<Value = Terms> {
             active,
             probing,
             reminded: false,
-            reminders: Arc::new(Reminders::new(vec![Duration::from_hours(1)]).expect("a schedule")),
+            reminders: Arc::default(),
             max_attempts: None,
             on_exhausted: OnExhausted::Suspend,
             judges_payload: false,

@@ -10,7 +10,6 @@ use std::{
 use watchpost::{
     domain::{
         channel::OnExhausted,
-        claim::Reminders,
         cursor::Failing,
         outcome::{Verdict, of_status},
         time::{Timestamp, millis_of},
@@ -73,10 +72,6 @@ pub fn live(history: History) -> Transcript {
     world.transcript
 }
 
-fn reminders() -> Arc<Reminders> {
-    Arc::new(Reminders::new(vec![Duration::from_hours(1)]).expect("a schedule"))
-}
-
 impl World {
     fn open(history: History) -> Self {
         let History { start_seq, now, catch_up, schedule, filter, .. } = history;
@@ -84,7 +79,7 @@ impl World {
             active: true,
             probing: false,
             reminded: false,
-            reminders: reminders(),
+            reminders: Arc::default(),
             max_attempts: None,
             on_exhausted: OnExhausted::Suspend,
             judges_payload: false,

@@ -10,7 +10,7 @@ fn terms() -> Terms {
         active: true,
         probing: false,
         reminded: false,
-        reminders: reminders(),
+        reminders: Arc::default(),
         max_attempts: None,
         on_exhausted: OnExhausted::Suspend,
         judges_payload: false,
@@ -21,10 +21,6 @@ fn terms() -> Terms {
         schedule: Arc::new(Schedule::new([0, 5, 30].map(Duration::from_secs).to_vec()).unwrap()),
         filtered: false,
     }
-}
-
-fn reminders() -> Arc<Reminders> {
-    Arc::new(Reminders::new([1, 8, 24].map(Duration::from_hours).to_vec()).unwrap())
 }
 
 /// A channel opened at head 10: its sync, seq 10, is pending.

@@ -24,7 +24,7 @@ use crate::{
         App, Principal,
         access::is_name,
         channels::{ChangeRequest, ChannelError, OpenRequest, PAGE_MAX},
-        options::{OptionsRequest, RetryRequest},
+        options::OptionsRequest,
     },
     domain::{
         channel::{self, ChannelKey, ChannelState},
@@ -124,7 +124,7 @@ fn in_full(given: OptionsRequest) -> OptionsRequest {
     OptionsRequest {
         headers: Some(given.headers.unwrap_or_default()),
         metadata: Some(given.metadata.unwrap_or_default()),
-        retry: Some(given.retry.unwrap_or_else(RetryRequest::default)),
+        retry: Some(given.retry.unwrap_or_default()),
         events: Some(given.events.unwrap_or_default()),
         event_states: given.event_states,
         event_types: given.event_types,

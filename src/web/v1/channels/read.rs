@@ -161,9 +161,8 @@ fn take_retry(channel: &mut Object<'_>) -> Result<Option<RetryRequest>, FieldErr
 fn take_rate_limit(channel: &mut Object<'_>) -> Result<Option<RateLimit>, FieldError> {
     let Some(mut limit) = channel.take_object("rateLimit")? else { return Ok(None) };
     let mut within = |name: &str, default: Option<i64>, max: u32| {
-        let number = match limit.take_whole_number(name)?.or(default) {
-            Some(number) => number,
-            None => return Err(limit.error(name, Invalid::Missing)),
+        let Some(number) = limit.take_whole_number(name)?.or(default) else {
+            return Err(limit.error(name, Invalid::Missing));
         };
         u32::try_from(number)
             .ok()
