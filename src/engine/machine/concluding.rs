@@ -126,7 +126,8 @@ impl Lane {
             }
         }
         self.outcomes += 1;
-        self.redriven.insert(send.first, self.outcomes);
+        self.redriven.insert(send.first, send.attempt);
+        self.forget_concluded();
         actions.push(Action::Record(Record { attempt: send.attempt, parked, redriven, ..self.place() }));
         match outcome.verdict {
             Verdict::Gone => self.end(actions),
@@ -169,7 +170,8 @@ impl Lane {
         mark.due_at = left.map(|left| left.due_at);
         self.notices.extend(left);
         self.outcomes += 1;
-        self.told.insert(notice.id, (self.outcomes, left));
+        self.told.insert(notice.id, left);
+        self.forget_concluded();
         let attempt = notice.attempts;
         actions.push(Action::Record(Record { attempt, notice: Some(mark), ..self.place() }));
         if was_probing && !self.terms.probing {

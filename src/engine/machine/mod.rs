@@ -34,6 +34,9 @@ use crate::domain::{
 
 /// Outcomes that a fifo lane may be ahead of its durable cursor: what a crash repeats, besides one in flight.
 pub const UNSAVED_MAX: u64 = 4;
+/// Concluded notices and redriven notifications that a lane remembers.
+const CONCLUDED_MAX: usize = 64;
+
 /// What a change of the channel may alter.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts of a channel")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,9 +89,10 @@ pub struct Lane {
     /// Parked notifications that get another attempt, with their attempts so far.
     redrives: BTreeMap<i64, u32>,
     bucket: Option<Bucket>,
-    /// What was concluded and is not durable yet: notices with what is left of them, redriven notifications.
-    told: BTreeMap<i64, (u64, Option<Waiting>)>,
-    redriven: BTreeMap<i64, u64>,
+    /// What was concluded, because a read may be older: notices with what is left of them, and redriven notifications
+    /// with the attempts that they have had.
+    told: BTreeMap<i64, Option<Waiting>>,
+    redriven: BTreeMap<i64, u32>,
     /// A ping that shall prove the receiver has been asked for since the head's last failure.
     ping_asked: bool,
     /// It has proved so: one more refusal, and the payload is to blame.
@@ -247,12 +251,7 @@ impl Lane {
         match input {
             Input::Head(head) => self.grow(head, now),
             Input::Time => {}
-            Input::Saved(outcome) => {
-                self.saved = self.saved.max(outcome.min(self.outcomes));
-                let saved = self.saved;
-                self.told.retain(|_, (outcome, _)| *outcome > saved);
-                self.redriven.retain(|_, outcome| *outcome > saved);
-            }
+            Input::Saved(outcome) => self.saved = self.saved.max(outcome.min(self.outcomes)),
             Input::Slot => {
                 if let Phase::Queued(cargo) = self.phase {
                     self.phase = Phase::Resting;
@@ -330,6 +329,16 @@ impl Lane {
         self.head = self.head.max(head);
     }
 
+    /// Keeps what was concluded last: a read that is older than all of it has long arrived.
+    fn forget_concluded(&mut self) {
+        while self.told.len() > CONCLUDED_MAX {
+            self.told.pop_first();
+        }
+        while self.redriven.len() > CONCLUDED_MAX {
+            self.redriven.pop_first();
+        }
+    }
+
     /// Takes in what waits besides the log. What is on its way, or was concluded and is not durable yet, is not sent
     /// twice.
     fn wait_for(&mut self, mut notices: Vec<Waiting>, redrives: &[Redrive]) {
@@ -337,11 +346,13 @@ impl Lane {
             notices.retain(|waiting| waiting.id != notice.id);
         }
         let own = |waiting: Waiting| match self.told.get(&waiting.id) {
-            Some((_, left)) => *left,
+            Some(left) => *left,
             None => Some(waiting),
         };
         self.notices = notices.into_iter().filter_map(own).collect();
-        let open = redrives.iter().filter(|redrive| !self.redriven.contains_key(&redrive.seq));
+        let open = redrives
+            .iter()
+            .filter(|redrive| self.redriven.get(&redrive.seq).is_none_or(|had| redrive.attempts >= *had));
         self.redrives = open.map(|redrive| (redrive.seq, redrive.attempts)).collect();
         if let Phase::InFlight { send, .. } = self.phase {
             self.redrives.remove(&send.first);
