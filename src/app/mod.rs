@@ -15,12 +15,16 @@ pub mod publish;
 pub mod reminders;
 pub mod renewal;
 pub mod replay;
+pub mod retention;
 
 use std::sync::Arc;
 
 use url::Url;
 
-pub use self::access::{AccessError, Principal, Scope};
+pub use self::{
+    access::{AccessError, Principal, Scope},
+    retention::Retention,
+};
 use crate::{
     clock::SharedClock,
     domain::{expiry::Lifetimes, time::Timestamp},
@@ -47,6 +51,7 @@ pub struct App {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub lifetimes: Lifetimes,
+    pub retention: Retention,
     /// Base of the claim URLs.
     pub public_url: Url,
     /// Base of resource URIs: the team's own API host.

@@ -90,6 +90,10 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.ttl, TtlConfig { default: Duration::from_hours(168), max: Duration::from_hours(720) });
     assert_eq!(config.cron.expiry, "*/5 * * * * *");
     assert_eq!(config.cron.retry, "*/10 * * * * *");
+    assert_eq!(config.cron.retention, "0 17 * * * *");
+    let days = |days: u64| Duration::from_hours(24 * days);
+    assert_eq!(config.retention, RetentionConfig { events: days(30), attempts: days(14) });
+    assert_eq!(config.resources, Resources::Open);
     assert_eq!(config.header_prefix, "Watchpost-");
     assert_eq!(config.user_agent, format!("watchpost/{}", env!("CARGO_PKG_VERSION")));
     assert_eq!(config.state_dir, PathBuf::from("./.watchpost"));
@@ -320,11 +324,11 @@ fn all_problems_are_reported_at_once() {
     let errors = Given {
         flags: &[("LISTEN", "0.0.0.0:80"), ("HOST_WINDOW", "0"), ("EGRESS_HTTP", "yes")],
         environment: &[("WATCHPOST_NOPE", "1"), ("WATCHPOST_MASTER_KEY", "short")],
-        toml: Some("resources = 'open'"),
+        toml: Some("ops_listen = ':9090'"),
         ..Given::default()
     }
     .errors();
-    for key in ["NOPE", "RESOURCES", "HOST_WINDOW", "EGRESS_HTTP", "MASTER_KEY", "PUBLIC_URL"] {
+    for key in ["NOPE", "OPS_LISTEN", "HOST_WINDOW", "EGRESS_HTTP", "MASTER_KEY", "PUBLIC_URL"] {
         let count = errors.iter().filter(|error| error.starts_with(&table::variable(key))).count();
         assert_eq!(count, 1, "{key}: {errors:?}");
     }

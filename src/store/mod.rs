@@ -31,6 +31,7 @@ mod ranges;
 mod reminders;
 mod renewal;
 mod resources;
+mod retention;
 mod schema;
 mod work;
 mod writer;
@@ -59,6 +60,7 @@ pub use self::{
     reminders::Reminding,
     renewal::Looked,
     resources::Head,
+    retention::{Aged, Cutoff, ExpiredSlice, Old},
     work::BusyResource,
 };
 use self::{

@@ -51,5 +51,6 @@ mod moves;
 mod nodes;
 mod opening;
 mod restart;
+mod retention;
 mod retry;
 mod storm;

@@ -45,4 +45,5 @@ mod opening;
 mod outage;
 mod publishing;
 mod races;
+mod retention;
 mod scale;
