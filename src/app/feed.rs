@@ -129,6 +129,7 @@ impl App {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.store.heed_erasures().await?;
         let mut events: Vec<Arc<Event>> = Vec::new();
         let mut bytes = 0;
         while events.len() < limit && bytes < bytes_max && after < through {

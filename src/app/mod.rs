@@ -6,6 +6,7 @@ pub mod attempts;
 pub mod channels;
 pub mod claims;
 pub mod detail;
+pub mod erasure;
 pub mod expiry;
 pub mod fates;
 pub mod feed;

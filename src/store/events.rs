@@ -183,6 +183,8 @@ struct Cached {
     bytes: usize,
     /// How often something had to be forgotten. What was read before that may be out of date.
     lapses: u64,
+    /// How many erasures the store had at the last look.
+    erasures: i64,
 }
 
 impl EventCache {
@@ -191,20 +193,28 @@ impl EventCache {
     }
 
     fn clear(&self) {
-        let mut cached = self.locked();
-        *cached = Cached { lapses: cached.lapses + 1, ..Cached::default() };
+        self.locked().clear();
     }
 
-    /// Lets go of what was deleted from a log, up to `through`.
-    pub(super) fn forget_through(&self, resource: ResourceKey, through: i64) {
+    /// Lets go of everything if there were more erasures than known.
+    pub(super) fn heed(&self, erasures: i64) {
+        let mut cached = self.locked();
+        if cached.erasures != erasures {
+            cached.clear();
+            cached.erasures = erasures;
+        }
+    }
+
+    /// Lets go of what was deleted or erased in a log, from `from` through `through`.
+    pub(super) fn forget(&self, resource: ResourceKey, from: i64, through: i64) {
         let mut cached = self.locked();
         cached.lapses += 1;
-        let gone: Vec<_> =
-            cached.events.keys().filter(|(of, seq)| *of == resource && *seq <= through).copied().collect();
+        let is_gone = |key: &(ResourceKey, i64)| key.0 == resource && (from..=through).contains(&key.1);
+        let gone: Vec<_> = cached.events.keys().filter(|key| is_gone(key)).copied().collect();
         for key in gone {
             cached.remove(key);
         }
-        cached.ages.retain(|(of, seq)| *of != resource || *seq > through);
+        cached.ages.retain(|key| !is_gone(key));
     }
 
     fn lapse(&self) -> u64 {
@@ -255,6 +265,10 @@ impl Cached {
             let Some(oldest) = self.ages.pop_front() else { break };
             self.remove(oldest);
         }
+    }
+
+    fn clear(&mut self) {
+        *self = Self { lapses: self.lapses + 1, erasures: self.erasures, ..Self::default() };
     }
 
     fn remove(&mut self, key: (ResourceKey, i64)) {

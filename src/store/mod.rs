@@ -12,6 +12,7 @@ mod checkpoint;
 mod connection;
 mod cursors;
 mod dialect;
+mod erasure;
 mod error;
 mod events;
 mod exceptions;

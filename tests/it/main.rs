@@ -40,6 +40,7 @@ mod catch_up;
 mod changes;
 mod claims;
 mod endings;
+mod erasure;
 mod feed;
 mod filters;
 mod formats;

@@ -36,6 +36,7 @@ mod changing;
 mod channels;
 mod checkpoints;
 mod ending;
+mod erasure;
 mod fates;
 mod idempotency;
 mod lanes;

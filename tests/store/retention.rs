@@ -132,8 +132,7 @@ async fn a_cursor_inside_a_slice_moves_to_its_end(base: Base) {
     let found = view(&store, "c").await;
     assert_eq!((found.cursor.seq, found.cursor.behind, found.cursor.moved), (4, true, 1));
     assert_eq!(found.channel.rev, 2);
-    let trouble =
-        Failing { since: Some(at(5)), due_at: Some(at(500)), failures: 7, ..Failing::default() };
+    let trouble = Failing { since: Some(at(5)), due_at: Some(at(500)), failures: 7, ..Failing::default() };
     assert_eq!(found.cursor.failing, trouble, "the head is over, the channel's trouble is not");
     assert_eq!(ranges(&base, &channel).await, (1, 2, 4));
     let found = view(&store, "far").await;

@@ -122,7 +122,7 @@ impl Store {
             })
             .await?;
         if expired.events > 0 {
-            self.cache().forget_through(resource, through);
+            self.cache().forget(resource, i64::MIN, through);
         }
         Ok(expired)
     }

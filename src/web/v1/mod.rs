@@ -2,6 +2,7 @@
 
 mod channels;
 mod commands;
+mod erasure;
 mod events;
 mod fates;
 mod jobs;
@@ -30,6 +31,7 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/events"), web::post().to(publish::publish));
     config.route(&path("/events"), web::get().to(events::feed));
     config.route(&path("/events/{id}"), web::get().to(fates::show));
+    config.route(&path("/events/{id}/data"), web::delete().to(erasure::erase));
     config.route(&path("/channels"), web::post().to(channels::open));
     config.route(&path("/channels"), web::get().to(channels::list));
     config.route(&path("/channels/{id}"), web::get().to(channels::get));

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use crate::{
     app::{
-        AccessError, channels::ChannelError, claims::ClaimError, fates::EventError, feed::FeedError,
-        publish::PublishError,
+        AccessError, channels::ChannelError, claims::ClaimError, erasure::ErasureError, fates::EventError,
+        feed::FeedError, publish::PublishError,
     },
     domain::{
         expiry::ExpiryError,
@@ -241,6 +241,16 @@ impl From<EventError> for Problem {
             EventError::Access(error) => error.into(),
             EventError::NotFound => Self::not_found("event"),
             EventError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ErasureError> for Problem {
+    fn from(error: ErasureError) -> Self {
+        match error {
+            ErasureError::Access(error) => error.into(),
+            ErasureError::NotFound => Self::not_found("event"),
+            ErasureError::Store(error) => error.into(),
         }
     }
 }
