@@ -16,6 +16,7 @@ pub mod publish;
 pub mod reminders;
 pub mod renewal;
 pub mod replay;
+pub mod resources;
 pub mod retention;
 
 use std::sync::Arc;
@@ -53,6 +54,8 @@ pub struct App {
 pub struct Settings {
     pub lifetimes: Lifetimes,
     pub retention: Retention,
+    /// Only declared resources exist.
+    pub declared_only: bool,
     /// Base of the claim URLs.
     pub public_url: Url,
     /// Base of resource URIs: the team's own API host.

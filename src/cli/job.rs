@@ -112,6 +112,7 @@ async fn here(config: &Config, job: JobName, run: Run) -> Result<Value, Failure>
             },
             auth_off: false,
             retention: retention_of(config),
+            declared_only: false,
         }),
     };
     let report = Jobs::new(app, None).run(job, run).await?;

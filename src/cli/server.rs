@@ -17,7 +17,7 @@ use super::{master_key, serve::store_name};
 use crate::{
     app::{self, App, Retention},
     clock::SharedClock,
-    config::{Auth, Config, Database},
+    config::{Auth, Config, Database, Resources},
     domain::{backoff::Schedule, expiry::Lifetimes},
     engine::{self, Engine},
     entropy::SharedEntropy,
@@ -130,6 +130,7 @@ impl Server {
                 reminding: reminding.clone(),
                 auth_off: config.auth == Auth::Off,
                 retention: retention_of(&config),
+                declared_only: config.resources == Resources::Declared,
             }),
         };
         let sender = Sender::new(SenderConfig {

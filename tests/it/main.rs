@@ -51,6 +51,7 @@ mod lifecycle;
 mod moves;
 mod nodes;
 mod opening;
+mod resources;
 mod restart;
 mod retention;
 mod retry;

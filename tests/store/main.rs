@@ -46,5 +46,6 @@ mod opening;
 mod outage;
 mod publishing;
 mod races;
+mod resources;
 mod retention;
 mod scale;

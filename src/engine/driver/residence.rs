@@ -223,7 +223,9 @@ impl Driver {
 
     pub(super) fn tell_members(&mut self, resource: ResourceKey, head: i64) {
         for key in self.lanes.members(resource) {
-            self.step(key, Input::Head(head), None);
+            // What comes after its end was never meant for a channel.
+            let end = self.lanes.get(key).and_then(|resident| resident.target.channel.end_seq);
+            self.step(key, Input::Head(end.map_or(head, |end| end.min(head))), None);
         }
     }
 

@@ -9,6 +9,7 @@ mod jobs;
 mod ledger;
 mod problem;
 mod publish;
+mod resources;
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
@@ -48,6 +49,10 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/channels/{id}/resume"), web::post().to(commands::resume));
     config.route(&path("/channels/{id}/skip"), web::post().to(commands::skip));
     config.route(&path("/channels/{id}/claim/rotate"), web::post().to(commands::rotate_claim));
+    config.route(&path("/resources"), web::get().to(resources::list));
+    config.route(&path("/resources"), web::put().to(resources::put));
+    config.route(&path("/resources/{resourceId}"), web::get().to(resources::get));
+    config.route(&path("/resources/{resourceId}"), web::delete().to(resources::delete));
     config.route(&path("/jobs/{name}"), web::post().to(jobs::run));
 }
 
