@@ -170,7 +170,7 @@ fn what_the_file_cannot_hold_is_an_error_that_names_the_key() {
         ("egress_allow = [true]", "WATCHPOST_EGRESS_ALLOW (from egress_allow in watchpost.toml): a list"),
         ("egress_alow = []", "egress_alow in watchpost.toml is not a setting; did you mean egress_allow?"),
         ("LISTEN = \":0\"", "LISTEN in watchpost.toml is not a setting; did you mean listen?"),
-        ("resources = \"open\"", "WATCHPOST_RESOURCES (from resources in watchpost.toml) is not supported"),
+        ("ops_listen = \":9\"", "WATCHPOST_OPS_LISTEN (from ops_listen in watchpost.toml) is not supported"),
         ("[retry]", "retry in watchpost.toml is not a setting"),
         ("log = \"info\"\nlisten = ", "watchpost.toml: line 2: "),
         ("listen = \":0\"\nlisten = \":0\"", "watchpost.toml: line 2: "),
