@@ -17,6 +17,7 @@ on_both!(
     a_reader_learns_where_the_log_begins,
     a_claim_begins_after_the_hole,
     a_dry_run_tells_what_a_real_one_does,
+    the_server_runs_it_dry_for_the_command_line,
     a_late_run_catches_up,
 );
 
@@ -201,4 +202,25 @@ async fn a_late_run_catches_up(kind: Kind) {
     let hole = app.get(&format!("/v1/events?resource={RESOURCE}&after=0")).await;
     assert_eq!((hole.status, &hole.json()["earliestSeq"]), (410, &json!(2_101)));
     assert_eq!(app.channel("c").await["cursor"]["lag"], 0);
+}
+
+async fn the_server_runs_it_dry_for_the_command_line(kind: Kind) {
+    let app = start(kind).await;
+    app.publish_many(RESOURCE, "order.changed", 3).await;
+    app.advance(seconds(11 * HOUR)).await;
+    let now = app.server().app.now();
+    let scopes = std::collections::BTreeSet::from(["operator".to_owned()]);
+    let minute = std::time::Duration::from_mins(1);
+    let operator =
+        app.server().app.keys.operator.mint("watchpost", "operator", &scopes, &[], minute, now).unwrap();
+    let run = async |query: &str| app.call("POST", &format!("/v1/jobs/{query}"), &operator, None).await;
+    let dry = run("retention?dryRun=true").await;
+    assert_eq!(dry.status, 200, "{dry:?}");
+    assert!(dry.json()["report"]["events"].as_u64().unwrap() >= 3);
+    for wrong in ["retention?dryRun=yes", "expiry?dryRun=true"] {
+        let answer = run(wrong).await;
+        assert_eq!((answer.status, &answer.json()["field"]), (400, &json!("dryRun")), "{wrong}");
+    }
+    assert_eq!(run("retention").await.json(), dry.json(), "nothing had gone");
+    assert_eq!(run("retention?dryRun=true").await.json()["report"]["events"], 0);
 }

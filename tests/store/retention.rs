@@ -275,6 +275,12 @@ async fn a_parked_notification_lives_as_long_as_its_event(base: Base) {
     assert_eq!((expired.events, expired.moved), (4, vec![]));
     assert_eq!(base.number("select min(seq) from exceptions").await, 5);
     assert_eq!(ranges(&base, &channel).await, (1, 2, 2));
+    // One that gets another attempt is in the lane's memory too.
+    base.run("update exceptions set kind = 'redrive'").await;
+    assert_eq!(expire(&store, channel.resource, 20).await.moved, [channel.key]);
+    assert_eq!(base.number("select count(*) from exceptions").await, 0);
+    assert_eq!(ranges(&base, &channel).await, (2, 2, 5));
+    assert_eq!(view(&store, "c").await.cursor.moved, 1);
 }
 
 async fn work_is_bounded(base: Base) {

@@ -365,8 +365,8 @@ impl Lane {
             self.settled = seq;
             return;
         }
-        let Failing { since, due_at, failures, .. } = self.failing;
-        self.settle(seq, Failing { since, due_at, failures, ..Failing::default() });
+        let Failing { failures, since, due_at, .. } = self.failing;
+        self.settle(seq, Failing { failures, since, due_at, ..Failing::default() });
     }
 
     /// A new address need not wait for what the old one has earned.
