@@ -81,6 +81,9 @@ pub enum ChannelError {
         "the channel id {0} was used before, and ids stay taken for ever: choose another, or leave it out"
     )]
     IdTaken(String),
+    /// Only declared resources exist, and this one is none.
+    #[error("there is no such resource")]
+    Undeclared,
     #[error("there is no such channel")]
     NotFound,
     #[error("the channel belongs to another subject")]
@@ -109,6 +112,9 @@ impl App {
         let now = self.now();
         let path = ResourcePath::parse_for(&request.resource, &principal.subject).in_field("resource")?;
         principal.require_resource(&path)?;
+        if !self.undeclared(&principal.project, std::slice::from_ref(&path)).await?.is_empty() {
+            return Err(ChannelError::Undeclared);
+        }
         let uid = id::channel_uid(now, self.entropy.bytes());
         let id = request.id.clone().unwrap_or_else(|| uid.clone());
         channel::check_id(&id).in_field("id")?;

@@ -78,6 +78,9 @@ impl App {
         let limit = limit.clamp(1, PAGE_MAX);
         // The sync has nothing to read: what is left begins after it.
         let stands = cursor.seq.max(channel.start_seq);
+        // Nor has what has expired: the cursor of a channel whose sync is pending still stands before it.
+        let hole = self.store.hole_after(channel.resource, stands).await?;
+        let stands = hole.map_or(stands, |end| end.min(head).max(stands));
         let after = after.map_or(channel.start_seq, |number| channel.seq_of(number));
         let (mut items, mut has_more) = self.parked_page(&channel, after, stands, limit).await?;
         let mut through = items.last().map_or(after, |item| item.event.seq);

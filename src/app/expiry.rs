@@ -13,6 +13,8 @@ pub struct Expired {
     pub expired: usize,
     /// Channels whose grace ended.
     pub closed: usize,
+    /// Channels of deleted resources that have had everything.
+    pub stopped: usize,
 }
 
 impl App {
@@ -33,6 +35,14 @@ impl App {
                 break;
             }
             done.closed += closed;
+        }
+        for _ in 0..BATCHES_MAX {
+            let stopped = self.store.stop_finished_channels(now).await?;
+            if stopped.is_empty() {
+                break;
+            }
+            done.stopped += stopped.len();
+            self.bells.changed(stopped).await;
         }
         Ok(done)
     }

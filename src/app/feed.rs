@@ -129,11 +129,16 @@ impl App {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.store.heed_erasures().await?;
         let mut events: Vec<Arc<Event>> = Vec::new();
         let mut bytes = 0;
         while events.len() < limit && bytes < bytes_max && after < through {
             let step = self.store.events(resource, after, through, STEP.min(limit - events.len())).await?;
-            let Some(last) = step.last() else { break };
+            let (Some(first), Some(last)) = (step.first(), step.last()) else { break };
+            // Retention has overtaken this reader: what it has is whole, what follows is the next page's.
+            if !events.is_empty() && first.seq != after + 1 {
+                break;
+            }
             after = last.seq;
             for event in step {
                 bytes += event.payload.as_ref().map_or(0, |payload| payload.bytes.len());

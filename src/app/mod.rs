@@ -6,6 +6,7 @@ pub mod attempts;
 pub mod channels;
 pub mod claims;
 pub mod detail;
+pub mod erasure;
 pub mod expiry;
 pub mod fates;
 pub mod feed;
@@ -15,12 +16,17 @@ pub mod publish;
 pub mod reminders;
 pub mod renewal;
 pub mod replay;
+pub mod resources;
+pub mod retention;
 
 use std::sync::Arc;
 
 use url::Url;
 
-pub use self::access::{AccessError, Principal, Scope};
+pub use self::{
+    access::{AccessError, Principal, Scope},
+    retention::Retention,
+};
 use crate::{
     clock::SharedClock,
     domain::{expiry::Lifetimes, time::Timestamp},
@@ -47,6 +53,9 @@ pub struct App {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub lifetimes: Lifetimes,
+    pub retention: Retention,
+    /// Only declared resources exist.
+    pub declared_only: bool,
     /// Base of the claim URLs.
     pub public_url: Url,
     /// Base of resource URIs: the team's own API host.

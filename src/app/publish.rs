@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{AccessError, App, Principal, Scope};
+use super::{AccessError, App, Principal, Scope, resources::UNDECLARED};
 use crate::{
     domain::{
         event::{self, CHANGED_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, PAYLOAD_BYTES_MAX, Payload, STATE_DEFAULT},
@@ -75,10 +75,18 @@ impl App {
             checked.map(|()| (key, content_of(&request.events)))
         });
         let prefix = |at: usize| if listed { format!("events[{at}].") } else { String::new() };
-        let mut events = Vec::with_capacity(request.events.len());
+        let mut events: Vec<NewEvent> = Vec::with_capacity(request.events.len());
+        let singular: Vec<bool> = request.events.iter().map(|draft| draft.singular).collect();
         for (at, draft) in request.events.into_iter().enumerate() {
             let event = self.check(draft, principal);
             events.push(event.map_err(|error| FieldError { field: prefix(at) + &error.field, ..error })?);
+        }
+        let paths: Vec<ResourcePath> = events.iter().flat_map(|event| event.resources.clone()).collect();
+        let undeclared = self.undeclared(&principal.project, &paths).await?;
+        for (at, (event, singular)) in events.iter().zip(singular).enumerate() {
+            if let Some(missing) = event.resources.iter().position(|path| undeclared.contains(path)) {
+                return Err(FieldError::new(prefix(at) + &field_of(missing, singular), UNDECLARED).into());
+            }
         }
         let publish = Publish {
             project: principal.project.clone(),
@@ -139,12 +147,16 @@ impl App {
     }
 }
 
+fn field_of(at: usize, singular: bool) -> String {
+    if singular { "resource".to_owned() } else { format!("resources[{at}]") }
+}
+
 fn check_resources(
     written: &[String],
     singular: bool,
     principal: &Principal,
 ) -> Result<Vec<ResourcePath>, FieldError> {
-    let field = |at: usize| if singular { "resource".to_owned() } else { format!("resources[{at}]") };
+    let field = |at: usize| field_of(at, singular);
     if written.is_empty() {
         return Err(FieldError::new("resources", Invalid::Rule("not be empty")));
     }

@@ -4,14 +4,19 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Failure, Outcome, client::Client, load, master_key, say, server::location_of};
+use super::{
+    Failure, Outcome,
+    client::Client,
+    load, master_key, say,
+    server::{location_of, retention_of},
+};
 use crate::{
     app::{App, Scope, Settings},
     clock::{Clock, SystemClock},
     config::{Config, Database, SettingsArgs},
     domain::expiry::Lifetimes,
     entropy::SystemEntropy,
-    jobs::{JobName, Jobs},
+    jobs::{JobName, Jobs, Run},
     outbound::{EgressPolicy, EgressRules},
     runtime::Tasks,
     signing::Keys,
@@ -24,8 +29,11 @@ const LACKS_MIGRATIONS: &str = "the store lacks migrations: run `watchpost migra
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// expiry, renewal, retry or claims
+    /// expiry, renewal, retry, claims or retention
     name: String,
+    /// Only tell what the run would delete
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -38,20 +46,24 @@ pub async fn run(args: Args) -> Outcome {
         let known: Vec<_> = JobName::ALL.iter().map(|job| job.as_str()).collect();
         Failure::Usage(format!("there is no job {}; known are {}", args.name, known.join(", ")))
     })?;
+    let run = if args.dry_run { Run::Dry } else { Run::Real };
+    if run == Run::Dry && !job.counts() {
+        return Err(Failure::Usage(format!("{} has no dry run; only retention has", job.as_str())));
+    }
     let config = load(&args.settings)?;
     let report = match &config.database {
         Database::Sqlite(path) => {
             if let Some(server) = running_server(path) {
-                through(&config, &server, job).await?
+                through(&config, &server, job, run).await?
             } else if !path.exists() {
                 return Err(LACKS_MIGRATIONS.into());
             } else {
                 let _lock = StoreLock::take(path)?;
-                here(&config, job).await?
+                here(&config, job, run).await?
             }
         }
         // Jobs are safe to run twice and from anywhere; the delivering node looks for work by itself.
-        Database::Postgres(_) => here(&config, job).await?,
+        Database::Postgres(_) => here(&config, job, run).await?,
     };
     if args.json {
         say(&json!({ "job": job.as_str(), "report": report }).to_string());
@@ -62,18 +74,19 @@ pub async fn run(args: Args) -> Outcome {
     Ok(())
 }
 
-async fn through(config: &Config, server: &str, job: JobName) -> Result<Value, Failure> {
+async fn through(config: &Config, server: &str, job: JobName, run: Run) -> Result<Value, Failure> {
     let scopes = BTreeSet::from([Scope::Operator.as_str().to_owned()]);
     let master = master_key::load(config)?;
     let keys = Keys::new(master.as_bytes(), None);
     let now = SystemClock::new().now();
     let token = keys.operator.mint("watchpost", "operator", &scopes, &[], TOKEN_TTL, now)?;
+    let query = if run == Run::Dry { "?dryRun=true" } else { "" };
     let client = Client::new(&format!("http://{server}"), &token)?;
-    let answer = client.post(&format!("/jobs/{}", job.as_str()), &Value::Null).await?;
+    let answer = client.post(&format!("/jobs/{}{query}", job.as_str()), &Value::Null).await?;
     Ok(answer.get("report").cloned().unwrap_or_default())
 }
 
-async fn here(config: &Config, job: JobName) -> Result<Value, Failure> {
+async fn here(config: &Config, job: JobName, run: Run) -> Result<Value, Failure> {
     let location = location_of(&config.database);
     let pending = Store::pending_migrations(&location).await?;
     if !pending.is_empty() {
@@ -95,12 +108,14 @@ async fn here(config: &Config, job: JobName) -> Result<Value, Failure> {
             header_prefix: config.header_prefix.clone(),
             reminding: Reminding {
                 schedule: Arc::new(config.claim_reminders.clone()),
-                kept_for: Duration::from_hours(30 * 24),
+                kept_for: config.retention.events,
             },
             auth_off: false,
+            retention: retention_of(config),
+            declared_only: false,
         }),
     };
-    let report = Jobs::new(app, None).run_once(job).await?;
+    let report = Jobs::new(app, None).run(job, run).await?;
     store.close().await;
     Ok(json!(report))
 }

@@ -15,9 +15,9 @@ use url::Url;
 
 use super::{master_key, serve::store_name};
 use crate::{
-    app::{self, App},
+    app::{self, App, Retention},
     clock::SharedClock,
-    config::{Auth, Config, Database},
+    config::{Auth, Config, Database, Resources},
     domain::{backoff::Schedule, expiry::Lifetimes},
     engine::{self, Engine},
     entropy::SharedEntropy,
@@ -113,7 +113,7 @@ impl Server {
         };
         let reminding = Reminding {
             schedule: Arc::new(config.claim_reminders.clone()),
-            kept_for: Duration::from_hours(30 * 24),
+            kept_for: config.retention.events,
         };
         let app = App {
             store: store.clone(),
@@ -129,6 +129,8 @@ impl Server {
                 header_prefix: config.header_prefix.clone(),
                 reminding: reminding.clone(),
                 auth_off: config.auth == Auth::Off,
+                retention: retention_of(&config),
+                declared_only: config.resources == Resources::Declared,
             }),
         };
         let sender = Sender::new(SenderConfig {
@@ -166,6 +168,7 @@ impl Server {
                 (JobName::Renewal, config.cron.renewal.as_str()),
                 (JobName::Retry, config.cron.retry.as_str()),
                 (JobName::Claims, config.cron.claims.as_str()),
+                (JobName::Retention, config.cron.retention.as_str()),
             ];
             Some(Pulse::start(&jobs, &rings).await?)
         } else {
@@ -230,6 +233,10 @@ pub fn location_of(database: &Database) -> Location {
         Database::Sqlite(path) => Location::Sqlite(path.clone()),
         Database::Postgres(url) => Location::Postgres(url.clone()),
     }
+}
+
+pub const fn retention_of(config: &Config) -> Retention {
+    Retention { events: config.retention.events, attempts: config.retention.attempts }
 }
 
 /// Makes the folder of an embedded database, where its lock lies too.

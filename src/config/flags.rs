@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_yet_is_no_flag() {
-        assert!(Program::try_parse_from(["watchpost", "--resources", "declared"]).is_err());
+        assert!(Program::try_parse_from(["watchpost", "--ops-listen", ":9090"]).is_err());
     }
 
     #[test]

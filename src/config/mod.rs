@@ -29,7 +29,7 @@ pub use flags::SettingsArgs;
 pub use secret::{MasterKey, MasterKeyError, Secret};
 pub use table::{SETTINGS, Secrecy, Setting};
 use url::Url;
-pub use values::{Auth, Database, LogFormat};
+pub use values::{Auth, Database, LogFormat, Resources};
 
 use self::sources::{Inputs, Texts};
 use crate::domain::{
@@ -68,6 +68,8 @@ pub struct Config {
     /// When a receiver is reminded of what it has to claim, since there is something.
     pub claim_reminders: Reminders,
     pub cron: CronConfig,
+    pub retention: RetentionConfig,
+    pub resources: Resources,
     /// Ends with `-`.
     pub header_prefix: String,
     pub user_agent: String,
@@ -112,6 +114,14 @@ pub struct CronConfig {
     pub retry: String,
     pub renewal: String,
     pub claims: String,
+    pub retention: String,
+}
+
+/// How long things are kept, by their age alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionConfig {
+    pub events: Duration,
+    pub attempts: Duration,
 }
 
 /// A setting as `watchpost config` shows it.
@@ -192,6 +202,10 @@ impl Reader<'_> {
         let cron_renewal = self.required("CRON_RENEWAL", values::cron);
         let cron_claims = self.required("CRON_CLAIMS", values::cron);
         let claim_reminders = self.required("CLAIM_REMINDERS", values::reminders);
+        let cron_retention = self.required("CRON_RETENTION", values::cron);
+        let retention_events = self.duration("RETENTION_EVENTS", MINUTE, DURATION_MAX);
+        let retention_attempts = self.duration("RETENTION_ATTEMPTS", MINUTE, DURATION_MAX);
+        let resources = self.required("RESOURCES", values::resources);
         let header_prefix = self.required("HEADER_PREFIX", values::header_prefix);
         let user_agent = self.required("USER_AGENT", values::user_agent);
         let state_dir = self.required("STATE_DIR", |text| Ok(PathBuf::from(text)));
@@ -236,7 +250,10 @@ impl Reader<'_> {
                 retry: cron_retry?,
                 renewal: cron_renewal?,
                 claims: cron_claims?,
+                retention: cron_retention?,
             },
+            retention: RetentionConfig { events: retention_events?, attempts: retention_attempts? },
+            resources: resources?,
             header_prefix: header_prefix?,
             user_agent: user_agent?,
             state_dir: state_dir?,

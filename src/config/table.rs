@@ -48,7 +48,7 @@ impl Setting {
 
 const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
 
-pub static SETTINGS: [Setting; 30] = [
+pub static SETTINGS: [Setting; 34] = [
     Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
     Setting::hidden(
         "DATABASE_URL",
@@ -120,6 +120,18 @@ pub static SETTINGS: [Setting; 30] = [
         "0s,1h,8h,24h",
         "When a receiver is reminded of what it has to claim, or probed, separated by commas; the last repeats",
     ),
+    Setting::open(
+        "CRON_RETENTION",
+        "0 17 * * * *",
+        "When what is older than the retention is deleted, six-field cron in UTC",
+    ),
+    Setting::open("RETENTION_EVENTS", "30d", "How long events are kept, and what a receiver missed of them"),
+    Setting::open("RETENTION_ATTEMPTS", "14d", "How long attempts and notices that are through are kept"),
+    Setting::open(
+        "RESOURCES",
+        "open",
+        "open, or declared to let only resources be watched and published to that PUT /v1/resources has made",
+    ),
     Setting::open("HEADER_PREFIX", "Watchpost-", "What our own notification headers start with"),
     Setting::open("USER_AGENT", DEFAULT_USER_AGENT, "User-Agent of notifications"),
     Setting::open(
@@ -141,7 +153,7 @@ pub static SETTINGS: [Setting; 30] = [
 ];
 
 /// Names that the documentation promises and this version does not honour. Better told than ignored.
-pub static NOT_YET: [&str; 18] = [
+pub static NOT_YET: [&str; 14] = [
     "TRUSTED_PROXIES",
     "OPS_LISTEN",
     "JWKS_URL",
@@ -156,10 +168,6 @@ pub static NOT_YET: [&str; 18] = [
     "AUTHORIZE_URL",
     "EGRESS_PROXY",
     "DESTINATION_RATE",
-    "CRON_RETENTION",
-    "RETENTION_EVENTS",
-    "RETENTION_ATTEMPTS",
-    "RESOURCES",
 ];
 
 #[derive(Clone, Copy, Debug)]

@@ -90,6 +90,10 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.ttl, TtlConfig { default: Duration::from_hours(168), max: Duration::from_hours(720) });
     assert_eq!(config.cron.expiry, "*/5 * * * * *");
     assert_eq!(config.cron.retry, "*/10 * * * * *");
+    assert_eq!(config.cron.retention, "0 17 * * * *");
+    let days = |days: u64| Duration::from_hours(24 * days);
+    assert_eq!(config.retention, RetentionConfig { events: days(30), attempts: days(14) });
+    assert_eq!(config.resources, Resources::Open);
     assert_eq!(config.header_prefix, "Watchpost-");
     assert_eq!(config.user_agent, format!("watchpost/{}", env!("CARGO_PKG_VERSION")));
     assert_eq!(config.state_dir, PathBuf::from("./.watchpost"));
@@ -166,7 +170,7 @@ fn what_the_file_cannot_hold_is_an_error_that_names_the_key() {
         ("egress_allow = [true]", "WATCHPOST_EGRESS_ALLOW (from egress_allow in watchpost.toml): a list"),
         ("egress_alow = []", "egress_alow in watchpost.toml is not a setting; did you mean egress_allow?"),
         ("LISTEN = \":0\"", "LISTEN in watchpost.toml is not a setting; did you mean listen?"),
-        ("resources = \"open\"", "WATCHPOST_RESOURCES (from resources in watchpost.toml) is not supported"),
+        ("ops_listen = \":9\"", "WATCHPOST_OPS_LISTEN (from ops_listen in watchpost.toml) is not supported"),
         ("[retry]", "retry in watchpost.toml is not a setting"),
         ("log = \"info\"\nlisten = ", "watchpost.toml: line 2: "),
         ("listen = \":0\"\nlisten = \":0\"", "watchpost.toml: line 2: "),
@@ -320,11 +324,11 @@ fn all_problems_are_reported_at_once() {
     let errors = Given {
         flags: &[("LISTEN", "0.0.0.0:80"), ("HOST_WINDOW", "0"), ("EGRESS_HTTP", "yes")],
         environment: &[("WATCHPOST_NOPE", "1"), ("WATCHPOST_MASTER_KEY", "short")],
-        toml: Some("resources = 'open'"),
+        toml: Some("ops_listen = ':9090'"),
         ..Given::default()
     }
     .errors();
-    for key in ["NOPE", "RESOURCES", "HOST_WINDOW", "EGRESS_HTTP", "MASTER_KEY", "PUBLIC_URL"] {
+    for key in ["NOPE", "OPS_LISTEN", "HOST_WINDOW", "EGRESS_HTTP", "MASTER_KEY", "PUBLIC_URL"] {
         let count = errors.iter().filter(|error| error.starts_with(&table::variable(key))).count();
         assert_eq!(count, 1, "{key}: {errors:?}");
     }

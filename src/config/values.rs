@@ -52,6 +52,15 @@ pub enum Auth {
     Off,
 }
 
+/// Which resources exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resources {
+    /// Every one that somebody watches or publishes to.
+    Open,
+    /// Those alone that were declared.
+    Declared,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     Text,
@@ -179,6 +188,10 @@ pub(super) fn auth(text: &str) -> Reading<Auth> {
 
 pub(super) fn log_format(text: &str) -> Reading<LogFormat> {
     one_of(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+}
+
+pub(super) fn resources(text: &str) -> Reading<Resources> {
+    one_of(text, &[("open", Resources::Open), ("declared", Resources::Declared)])
 }
 
 pub(super) fn boolean(text: &str) -> Reading<bool> {

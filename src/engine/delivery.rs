@@ -42,6 +42,8 @@ pub struct Report {
 pub enum End {
     /// Nothing left: the channel changed or expired in the meantime, or the lease runs out.
     NotSent,
+    /// Retention has deleted what was to be sent, up to this seq.
+    Hole { through: i64 },
     /// Our own failure before anything left.
     Ours { through: i64 },
     /// A request that counts.
@@ -100,7 +102,7 @@ pub struct Telling {
 
 fn feedback_of(end: &End) -> Feedback {
     match end {
-        End::NotSent | End::Ours { .. } => Feedback::Neutral,
+        End::NotSent | End::Hole { .. } | End::Ours { .. } => Feedback::Neutral,
         End::Attempted(attempted) => match attempted.verdict {
             Verdict::Delivered => Feedback::Healthy,
             Verdict::Overloaded => Feedback::Overloaded,
@@ -118,8 +120,10 @@ async fn attempt(
     replay: Option<String>,
 ) -> End {
     let channel = &target.channel;
-    let Some((through, subject)) = subject_of(context, target, send).await else {
-        return End::Ours { through: send.first };
+    let (through, subject) = match subject_of(context, target, send).await {
+        Found::Subject(through, subject) => (through, subject),
+        Found::Hole { through } => return End::Hole { through },
+        Found::Unreadable => return End::Ours { through: send.first },
     };
     if !target.can_sign() {
         return End::Ours { through };
@@ -286,24 +290,64 @@ fn verdict_of(error: SendError) -> Verdict {
     }
 }
 
-/// What to tell, and the seq that it stands for. `None`: the log could not be read.
-async fn subject_of(context: &Context, target: &Target, send: Send) -> Option<(i64, Subject)> {
+/// What a look at the log brings.
+enum Found {
+    /// What to tell, and the seq that it stands for.
+    Subject(i64, Subject),
+    /// Retention was faster.
+    Hole {
+        through: i64,
+    },
+    Unreadable,
+}
+
+async fn subject_of(context: &Context, target: &Target, send: Send) -> Found {
     let channel = &target.channel;
     if send.first == channel.start_seq {
-        return Some((send.first, Subject::Sync));
+        return Found::Subject(send.first, Subject::Sync);
     }
-    let mut events = page_of(context, target, send.first - 1, send.through).await?;
-    // INVARIANT: the log is dense, so the cursor's next event is the first of the range.
+    let Some(mut events) = page_of(context, target, send.first - 1, send.through).await else {
+        return Found::Unreadable;
+    };
+    // INVARIANT: the log is dense but for what retention took from its beginning, so the cursor's next event is the
+    // first of the range, or all that lies before the first is gone.
     if events.first().is_none_or(|event| event.seq != send.first) {
-        tracing::error!(channel.uid = %channel.uid, event.seq = send.first, "an event is missing from the log");
-        return None;
+        return hole_at(context, target, send.first).await;
     }
     if !send.pinned && channel.catch_up != CatchUp::Latest {
         let event = events.swap_remove(0);
         let changed = event.changed.clone();
-        return Some((event.seq, Subject::Event { event, changed }));
+        return Found::Subject(event.seq, Subject::Event { event, changed });
     }
     let last = send.through.min(send.first.saturating_add(RUN_EVENTS_MAX - 1));
+    newest_of(context, target, events, last)
+        .await
+        .map_or(Found::Unreadable, |(seq, subject)| Found::Subject(seq, subject))
+}
+
+/// A channel whose sync was pending when its first events expired meets the hole only now. What expired for it is
+/// recorded already.
+async fn hole_at(context: &Context, target: &Target, seq: i64) -> Found {
+    match context.store.hole_after(target.channel.resource, seq - 1).await {
+        Ok(Some(through)) => Found::Hole { through },
+        Ok(None) => {
+            tracing::error!(channel.uid = %target.channel.uid, event.seq = seq, "an event is missing from the log");
+            Found::Unreadable
+        }
+        Err(error) => {
+            tracing::warn!(error = %error, "the log's beginning could not be read for a delivery");
+            Found::Unreadable
+        }
+    }
+}
+
+/// The newest of the run that begins with `events`, and the seq that it stands for.
+async fn newest_of(
+    context: &Context,
+    target: &Target,
+    mut events: Vec<Arc<Event>>,
+    last: i64,
+) -> Option<(i64, Subject)> {
     loop {
         let (run, changed) = newest_of_run(&events, |event| target.wants(event));
         let event = Arc::clone(events.get(run.checked_sub(1)?)?);

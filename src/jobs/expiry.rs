@@ -6,5 +6,9 @@ use crate::{app::App, store::StoreError};
 pub(super) async fn run_once(app: &App) -> Result<Report, StoreError> {
     let done = app.expire_channels().await?;
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    Ok(Report::from([("expired", count(done.expired)), ("closed", count(done.closed))]))
+    Ok(Report::from([
+        ("expired", count(done.expired)),
+        ("closed", count(done.closed)),
+        ("stopped", count(done.stopped)),
+    ]))
 }

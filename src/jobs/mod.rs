@@ -4,6 +4,7 @@
 mod claims;
 mod expiry;
 mod renewal;
+mod retention;
 mod retry;
 pub mod scheduler;
 
@@ -20,10 +21,11 @@ pub enum JobName {
     Renewal,
     Retry,
     Claims,
+    Retention,
 }
 
 impl JobName {
-    pub const ALL: &[Self] = &[Self::Expiry, Self::Renewal, Self::Retry, Self::Claims];
+    pub const ALL: &[Self] = &[Self::Expiry, Self::Renewal, Self::Retry, Self::Claims, Self::Retention];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -31,12 +33,26 @@ impl JobName {
             Self::Renewal => "renewal",
             Self::Retry => "retry",
             Self::Claims => "claims",
+            Self::Retention => "retention",
         }
+    }
+
+    /// Whether the job has a dry run.
+    pub fn counts(self) -> bool {
+        self == Self::Retention
     }
 
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|job| job.as_str() == name)
     }
+}
+
+/// Whether a run does what it finds, or only counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    Real,
+    /// Only for jobs that can count.
+    Dry,
 }
 
 /// What a run did, in counts by their names.
@@ -52,28 +68,37 @@ pub struct Jobs {
     renewal: Mutex<()>,
     retry: Mutex<()>,
     claims: Mutex<()>,
+    retention: Mutex<()>,
 }
 
 impl Jobs {
     pub fn new(app: App, engine: Option<Arc<Engine>>) -> Self {
+        let alone = || Mutex::new(());
         Self {
             app,
             engine,
-            expiry: Mutex::new(()),
-            renewal: Mutex::new(()),
-            retry: Mutex::new(()),
-            claims: Mutex::new(()),
+            expiry: alone(),
+            renewal: alone(),
+            retry: alone(),
+            claims: alone(),
+            retention: alone(),
         }
     }
 
     /// Runs a job to its end, waiting for a run that is under way.
     pub async fn run_once(&self, job: JobName) -> Result<Report, StoreError> {
+        self.run(job, Run::Real).await
+    }
+
+    /// The same, or only a count of what it would do.
+    pub async fn run(&self, job: JobName, run: Run) -> Result<Report, StoreError> {
         let _alone = self.alone(job).lock().await;
         match job {
             JobName::Expiry => expiry::run_once(&self.app).await,
             JobName::Renewal => renewal::run_once(&self.app).await,
             JobName::Retry => retry::run_once(&self.app, self.engine.as_deref()).await,
             JobName::Claims => claims::run_once(&self.app).await,
+            JobName::Retention => retention::run_once(&self.app, run).await,
         }
     }
 
@@ -93,6 +118,7 @@ impl Jobs {
             JobName::Renewal => &self.renewal,
             JobName::Retry => &self.retry,
             JobName::Claims => &self.claims,
+            JobName::Retention => &self.retention,
         }
     }
 }

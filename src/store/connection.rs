@@ -103,8 +103,12 @@ pub(super) fn sqlite_pool(path: &str, access: SqliteAccess) -> StoreResult<Sqlit
         let path = path.to_owned();
         async move {
             let mut connection = Sqlite::establish(&path).await?;
-            let query_only = if access == SqliteAccess::Read { "pragma query_only = on;" } else { "" };
-            let setup = connection.batch_execute(&format!("{SQLITE_PRAGMAS} {query_only}")).await;
+            let own = match access {
+                SqliteAccess::Read => "pragma query_only = on;",
+                // What is erased leaves the file: freed space is overwritten.
+                SqliteAccess::Write => "pragma secure_delete = on;",
+            };
+            let setup = connection.batch_execute(&format!("{SQLITE_PRAGMAS} {own}")).await;
             setup.map_err(ConnectionError::CouldntSetupConfiguration)?;
             Ok(connection)
         }

@@ -2,14 +2,20 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{Store, connection::on, error::StoreResult, journal::PlacedEvent, schema::events};
+use super::{
+    Store,
+    connection::on,
+    error::StoreResult,
+    journal::PlacedEvent,
+    schema::{events, resources},
+};
 use crate::domain::{
     channel::ResourceKey,
     event::{Event, Payload},
@@ -101,6 +107,7 @@ impl Store {
         if let Some(events) = self.cache().range(resource, after, through, limit) {
             return Ok(events);
         }
+        let lapse = self.cache().lapse();
         let rows = i64::try_from(limit).unwrap_or(i64::MAX);
         let events: Vec<Arc<Event>> = self
             .read(move |connection| {
@@ -120,8 +127,32 @@ impl Store {
                 })
             })
             .await?;
-        self.cache().insert(events.iter().map(|event| (resource, Arc::clone(event))));
+        self.cache().insert_read(lapse, events.iter().map(|event| (resource, Arc::clone(event))));
         Ok(events)
+    }
+
+    /// The end of the hole that retention has made right after `seq`, if there is one: the log goes on after it.
+    pub async fn hole_after(&self, resource: ResourceKey, seq: i64) -> StoreResult<Option<i64>> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let earliest: Option<i64> = on!(connection, c => {
+                    events::table
+                        .filter(events::resource.eq(resource.0))
+                        .select(diesel::dsl::min(events::seq))
+                        .first(c)
+                        .await
+                })?;
+                let end = match earliest {
+                    Some(earliest) => earliest - 1,
+                    // Nothing is left: the hole is the whole log.
+                    None => on!(connection, c => {
+                        resources::table.find(resource.0).select(resources::head_seq).first(c).await
+                    })?,
+                };
+                Ok((end > seq).then_some(end))
+            })
+        })
+        .await
     }
 
     /// The oldest seq that the log of `resource` still holds.
@@ -150,30 +181,56 @@ struct Cached {
     events: HashMap<(ResourceKey, i64), Arc<Event>>,
     ages: VecDeque<(ResourceKey, i64)>,
     bytes: usize,
+    /// How often something had to be forgotten. What was read before that may be out of date.
+    lapses: u64,
+    /// How many erasures the store had at the last look.
+    erasures: i64,
 }
 
 impl EventCache {
+    fn locked(&self) -> MutexGuard<'_, Cached> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Cached::default();
+        self.locked().clear();
+    }
+
+    /// Lets go of everything if there were more erasures than known.
+    pub(super) fn heed(&self, erasures: i64) {
+        let mut cached = self.locked();
+        if cached.erasures != erasures {
+            cached.clear();
+            cached.erasures = erasures;
+        }
+    }
+
+    /// Lets go of what was deleted or erased in a log, from `from` through `through`.
+    pub(super) fn forget(&self, resource: ResourceKey, from: i64, through: i64) {
+        let mut cached = self.locked();
+        cached.lapses += 1;
+        let is_gone = |key: &(ResourceKey, i64)| key.0 == resource && (from..=through).contains(&key.1);
+        let gone: Vec<_> = cached.events.keys().filter(|key| is_gone(key)).copied().collect();
+        for key in gone {
+            cached.remove(key);
+        }
+        cached.ages.retain(|key| !is_gone(key));
+    }
+
+    fn lapse(&self) -> u64 {
+        self.locked().lapses
+    }
+
+    /// What was read from the database since `lapse`: kept unless something had to be forgotten meanwhile.
+    fn insert_read(&self, lapse: u64, events: impl Iterator<Item = (ResourceKey, Arc<Event>)>) {
+        let mut cached = self.locked();
+        if cached.lapses == lapse {
+            cached.insert(events);
+        }
     }
 
     pub(super) fn insert(&self, events: impl Iterator<Item = (ResourceKey, Arc<Event>)>) {
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (resource, event) in events {
-            let key = (resource, event.seq);
-            let bytes = size_of(&event);
-            cached.bytes += bytes;
-            match cached.events.insert(key, event) {
-                Some(replaced) => cached.bytes -= size_of(&replaced),
-                None => cached.ages.push_back(key),
-            }
-        }
-        while cached.bytes > CACHE_BYTES_MAX {
-            let Some(oldest) = cached.ages.pop_front() else { break };
-            if let Some(event) = cached.events.remove(&oldest) {
-                cached.bytes -= size_of(&event);
-            }
-        }
+        self.locked().insert(events);
     }
 
     /// The range, if all of it is here. The log is dense, so a hole means "not cached".
@@ -185,12 +242,39 @@ impl EventCache {
         limit: usize,
     ) -> Option<Vec<Arc<Event>>> {
         let wanted = usize::try_from(through.checked_sub(after)?).ok()?.min(limit);
-        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = self.locked();
         let mut events = Vec::with_capacity(wanted.min(64));
         for seq in (after + 1..).take(wanted) {
             events.push(Arc::clone(cached.events.get(&(resource, seq))?));
         }
         Some(events)
+    }
+}
+
+impl Cached {
+    fn insert(&mut self, events: impl Iterator<Item = (ResourceKey, Arc<Event>)>) {
+        for (resource, event) in events {
+            let key = (resource, event.seq);
+            self.bytes += size_of(&event);
+            match self.events.insert(key, event) {
+                Some(replaced) => self.bytes -= size_of(&replaced),
+                None => self.ages.push_back(key),
+            }
+        }
+        while self.bytes > CACHE_BYTES_MAX {
+            let Some(oldest) = self.ages.pop_front() else { break };
+            self.remove(oldest);
+        }
+    }
+
+    fn clear(&mut self) {
+        *self = Self { lapses: self.lapses + 1, erasures: self.erasures, ..Self::default() };
+    }
+
+    fn remove(&mut self, key: (ResourceKey, i64)) {
+        if let Some(event) = self.events.remove(&key) {
+            self.bytes -= size_of(&event);
+        }
     }
 }
 

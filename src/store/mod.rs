@@ -7,11 +7,14 @@
 //! Each query is written once, in the file of its noun; what truly differs lives in `dialect`.
 
 mod attempts;
+mod catalog;
 mod channels;
 mod checkpoint;
 mod connection;
 mod cursors;
+mod deletion;
 mod dialect;
+mod erasure;
 mod error;
 mod events;
 mod exceptions;
@@ -31,6 +34,7 @@ mod ranges;
 mod reminders;
 mod renewal;
 mod resources;
+mod retention;
 mod schema;
 mod work;
 mod writer;
@@ -41,11 +45,13 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
     attempts::{AttemptFilter, AttemptPage, RecordedAttempt},
+    catalog::ResourceView,
     channels::{
         AdvanceOutcome, AdvancedBy, ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome,
         Owner, PastFilter, ReplayOutcome, ResumeOutcome, ResumedBy,
     },
     checkpoint::{Attempt, Checkpoint, Checkpointed, EndedRange, OUTCOMES_MAX, Parked},
+    deletion::{Deletion, RESOURCE_DELETED},
     error::{StoreError, StoreResult},
     exceptions::{ParkedChoice, REDRIVES_MAX, WaitingRedrive},
     fates::{EventEntry, ExceptionTrace, Trace},
@@ -59,6 +65,7 @@ pub use self::{
     reminders::Reminding,
     renewal::Looked,
     resources::Head,
+    retention::{Aged, Cutoff, ExpiredSlice, Old},
     work::BusyResource,
 };
 use self::{

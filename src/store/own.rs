@@ -125,7 +125,8 @@ pub(super) async fn tell(
     append(connection, placed, own.seq).await
 }
 
-async fn append(connection: &mut Connection, placed: PlacedEvent, head: i64) -> StoreResult<()> {
+/// Appends one event to a log whose resource the caller has locked at `head`.
+pub(super) async fn append(connection: &mut Connection, placed: PlacedEvent, head: i64) -> StoreResult<()> {
     let (resource, seq) = (placed.resource.0, placed.event.seq);
     on!(connection, c => {
         diesel::insert_into(events::table).values(NewEventRow::from(&placed)).execute(c).await

@@ -242,6 +242,22 @@ pub(super) async fn check_durability(connection: &mut Connection) -> StoreResult
     Ok(format!("SQLite {version}, journal_mode = {journal}, synchronous = full"))
 }
 
+/// Empties the WAL. False when a reader is in the way.
+pub(super) async fn empty_wal(connection: &mut Connection) -> StoreResult<bool> {
+    #[derive(diesel::QueryableByName)]
+    struct Emptied {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        busy: i64,
+    }
+    let Handle::Sqlite(c) = &mut connection.handle else { return Ok(true) };
+    // Every write waits with it.
+    c.batch_execute("pragma busy_timeout = 100").await?;
+    let emptied = diesel::sql_query("pragma wal_checkpoint(truncate)").get_result(&mut **c).await;
+    c.batch_execute("pragma busy_timeout = 5000").await?;
+    let Emptied { busy } = emptied?;
+    Ok(busy == 0)
+}
+
 /// Runs PostgreSQL's journal until the store is closed.
 pub(super) async fn run_postgres(pool: PgPool, mut queue: mpsc::Receiver<Job>, announce: Announce) {
     while let Some(cycle) = Cycle::gather(&mut queue).await {

@@ -179,6 +179,8 @@ async fn read_work(
 ) -> Option<()> {
     // A term that has ended must not take words that are meant for the next one.
     if foreign && !inbox.is_closed() {
+        // Before anything is delivered from memory again. What cannot be looked at now is looked at next time.
+        let _ = context.store.heed_erasures().await;
         let taken = context.store.take_changed_channels().await;
         if matches!(taken, Err(StoreError::CommitUnknown)) {
             // The words may be gone and unread: only a term that reads everything anew knows all changes.

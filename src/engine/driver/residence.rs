@@ -129,7 +129,10 @@ impl Driver {
         if rewound {
             self.step(key, Input::Rewound(loaded.cursor.seq), None);
         } else if moved {
-            self.step(key, Input::Moved(loaded.cursor.seq), None);
+            // Retention moves a cursor and leaves its trouble as it is; whoever else does ends it.
+            let seq = loaded.cursor.seq;
+            let expired = loaded.cursor.failing.since.is_some();
+            self.step(key, if expired { Input::Expired(seq) } else { Input::Moved(seq) }, None);
         }
         self.step(key, waiting, None);
         self.step(key, Input::Changed { terms, readdressed }, None);
@@ -220,7 +223,9 @@ impl Driver {
 
     pub(super) fn tell_members(&mut self, resource: ResourceKey, head: i64) {
         for key in self.lanes.members(resource) {
-            self.step(key, Input::Head(head), None);
+            // What comes after its end was never meant for a channel.
+            let end = self.lanes.get(key).and_then(|resident| resident.target.channel.end_seq);
+            self.step(key, Input::Head(end.map_or(head, |end| end.min(head))), None);
         }
     }
 

@@ -29,6 +29,11 @@ impl Driver {
         let jitter = self.context.entropy.unit();
         let (input, attempted) = match report.end {
             End::NotSent => (Input::NotSent, None),
+            End::Hole { through } => {
+                self.step(report.channel, Input::Hole(through), None);
+                self.write_place(report.channel);
+                return;
+            }
             End::Ours { through } => {
                 let outcome =
                     Outcome { through, verdict: Verdict::Ours, status: None, retry_after: None, jitter };

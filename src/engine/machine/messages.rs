@@ -29,6 +29,10 @@ pub enum Input {
         wanted: Option<i64>,
         through: i64,
     },
+    /// Retention has deleted everything up to this seq: it is over for the channel, and no sign of life.
+    Expired(i64),
+    /// What was to be sent is not in the log any more, nor anything up to this seq: nothing left.
+    Hole(i64),
     /// The channel has changed; `readdressed` when a failing receiver may have been replaced.
     Changed {
         terms: Terms,

@@ -288,6 +288,12 @@ impl Lane {
                 self.redrives.clear();
             }
             Input::Waiting { notices, redrives } => self.wait_for(notices, &redrives),
+            Input::Expired(seq) => self.expire(seq),
+            Input::Hole(seq) => {
+                self.phase = Phase::Resting;
+                self.redrives = self.redrives.split_off(&seq.saturating_add(1));
+                self.expire(seq);
+            }
             Input::Next { wanted, through } => self.take_next(wanted, through, now),
             Input::Outcome(outcome) => {
                 let settled = self.settled;
@@ -357,6 +363,21 @@ impl Lane {
         if let Phase::InFlight { send, .. } = self.phase {
             self.redrives.remove(&send.first);
         }
+    }
+
+    /// Retention was here: what it took is over. A run that reaches further is not; otherwise the next one starts anew, in
+    /// the same trouble.
+    fn expire(&mut self, seq: i64) {
+        if seq <= self.settled {
+            return;
+        }
+        self.ahead = Ahead::Unknown;
+        if self.failing.pinned.is_some_and(|pinned| pinned > seq) {
+            self.settled = seq;
+            return;
+        }
+        let Failing { failures, since, due_at, .. } = self.failing;
+        self.settle(seq, Failing { failures, since, due_at, ..Failing::default() });
     }
 
     /// A new address need not wait for what the old one has earned.

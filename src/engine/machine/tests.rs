@@ -641,3 +641,45 @@ fn a_rate_limit_spaces_what_leaves() {
     assert!(at.since(NOW) >= Duration::from_secs(1));
     assert_eq!(lane.step(Input::Time, *at), [Action::AskSlot]);
 }
+
+#[test]
+fn what_expired_is_over_and_its_trouble_is_not() {
+    let failing = Failing {
+        attempts: 3,
+        since: Some(NOW),
+        due_at: Some(NOW.plus(OURS_WAIT)),
+        pinned: Some(11),
+        failures: 3,
+        refusals: 1,
+        ..Failing::default()
+    };
+    let mut lane = Lane::load(10, 20, 10, failing.clone(), None, terms());
+    lane.step(Input::Expired(9), NOW);
+    assert_eq!(lane.place().seq, 10, "nothing of it");
+    assert_eq!(lane.step(Input::Expired(15), NOW), [Action::WakeAt(NOW.plus(OURS_WAIT))], "no sooner");
+    let left = Failing { attempts: 0, client_errors: 0, refusals: 0, pinned: None, ..failing.clone() };
+    assert_eq!((lane.place().seq, lane.place().failing), (15, left));
+    let mut run = Lane::load(10, 20, 10, Failing { pinned: Some(18), ..failing.clone() }, None, terms());
+    run.step(Input::Expired(15), NOW);
+    assert_eq!(
+        (run.place().seq, run.place().attempt),
+        (15, 3),
+        "a run that reaches further keeps its number"
+    );
+}
+
+#[test]
+fn a_hole_is_passed_without_a_request() {
+    let mut lane = Lane::load(10, 20, 10, Failing::default(), None, terms());
+    lane.step(Input::Time, NOW);
+    assert_eq!(send(&mut lane, NOW).first, 11);
+    assert_eq!(lane.step(Input::Hole(15), NOW), [Action::AskSlot]);
+    assert_eq!(send(&mut lane, NOW).first, 16);
+    let redrives = [4, 19].map(|seq| Redrive { seq, attempts: 3 }).into();
+    lane.step(Input::Waiting { notices: Vec::new(), redrives }, NOW);
+    lane.step(outcome(16, Verdict::Delivered), NOW);
+    assert_eq!(send(&mut lane, NOW).first, 4);
+    lane.step(Input::Hole(15), NOW);
+    assert_eq!(lane.place().seq, 16, "what was parked before the hole is no place of the lane's");
+    assert_eq!(send(&mut lane, NOW).first, 19, "the one that is gone does not come back");
+}

@@ -305,7 +305,7 @@ async fn end(
 
 /// Makes the cursor stand where it is: behind, with nothing to wake it, before `fanned` can carry it further.
 /// `moved` rises, so that no checkpoint made before makes it level again.
-pub(super) async fn freeze(
+pub(in crate::store) async fn freeze(
     connection: &mut Connection,
     key: ChannelKey,
     resource: ResourceKey,

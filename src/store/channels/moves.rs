@@ -232,11 +232,13 @@ async fn resume(
         _ if locked.expires_at <= now => return Ok(ResumeOutcome::Ended),
         ChannelState::Paused | ChannelState::Suspended | ChannelState::Gone => {}
     }
+    // One that lives has an end only where its resource was deleted, and keeps it.
+    let end_seq = locked.end_seq.filter(|_| locked.lives());
     on!(connection, c => {
         diesel::update(channels::table.find(key.0))
             .set((
                 channels::state.eq(ChannelState::Active.as_str()),
-                channels::end_seq.eq(None::<i64>),
+                channels::end_seq.eq(end_seq),
                 channels::ended_at_ms.eq(None::<i64>),
                 channels::rev.eq(channels::rev + 1),
                 channels::look_at_ms.eq(look_after(&locked, now)),

@@ -84,7 +84,8 @@ impl GoogleError {
             ChannelError::IdTaken(id) => {
                 Self::new(400, "channelIdNotUnique", format!("Channel id {id} not unique"))
             }
-            ChannelError::NotFound
+            ChannelError::Undeclared
+            | ChannelError::NotFound
             | ChannelError::Ended
             | ChannelError::Paused
             | ChannelError::Lost { .. } => Self::new(404, "notFound", "Not Found"),

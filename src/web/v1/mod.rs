@@ -2,12 +2,14 @@
 
 mod channels;
 mod commands;
+mod erasure;
 mod events;
 mod fates;
 mod jobs;
 mod ledger;
 mod problem;
 mod publish;
+mod resources;
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
@@ -30,6 +32,7 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/events"), web::post().to(publish::publish));
     config.route(&path("/events"), web::get().to(events::feed));
     config.route(&path("/events/{id}"), web::get().to(fates::show));
+    config.route(&path("/events/{id}/data"), web::delete().to(erasure::erase));
     config.route(&path("/channels"), web::post().to(channels::open));
     config.route(&path("/channels"), web::get().to(channels::list));
     config.route(&path("/channels/{id}"), web::get().to(channels::get));
@@ -46,6 +49,10 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/channels/{id}/resume"), web::post().to(commands::resume));
     config.route(&path("/channels/{id}/skip"), web::post().to(commands::skip));
     config.route(&path("/channels/{id}/claim/rotate"), web::post().to(commands::rotate_claim));
+    config.route(&path("/resources"), web::get().to(resources::list));
+    config.route(&path("/resources"), web::put().to(resources::put));
+    config.route(&path("/resources/{resourceId}"), web::get().to(resources::get));
+    config.route(&path("/resources/{resourceId}"), web::delete().to(resources::delete));
     config.route(&path("/jobs/{name}"), web::post().to(jobs::run));
 }
 

@@ -5,8 +5,14 @@ use serde_json::json;
 
 use crate::{
     app::{
-        AccessError, channels::ChannelError, claims::ClaimError, fates::EventError, feed::FeedError,
+        AccessError,
+        channels::ChannelError,
+        claims::ClaimError,
+        erasure::ErasureError,
+        fates::EventError,
+        feed::FeedError,
         publish::PublishError,
+        resources::{ResourceError, UNDECLARED},
     },
     domain::{
         expiry::ExpiryError,
@@ -211,6 +217,7 @@ impl From<ChannelError> for Problem {
             ChannelError::Expiry(ExpiryError::Ttl(problem)) => FieldError::new("ttlSeconds", problem).into(),
             ChannelError::Address(refusal) => refusal.into(),
             ChannelError::IdTaken(_) => Self::new(409, "channelIdTaken", error.to_string()).in_field("id"),
+            ChannelError::Undeclared => FieldError::new("resource", UNDECLARED).into(),
             ChannelError::NotFound => Self::not_found("channel"),
             ChannelError::NotOwner => Self::new(403, "notOwner", error.to_string()),
             ChannelError::Ended => Self::new(409, "channelEnded", error.to_string()),
@@ -241,6 +248,28 @@ impl From<EventError> for Problem {
             EventError::Access(error) => error.into(),
             EventError::NotFound => Self::not_found("event"),
             EventError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ResourceError> for Problem {
+    fn from(error: ResourceError) -> Self {
+        match error {
+            ResourceError::Access(error) => error.into(),
+            ResourceError::Field(error) => error.into(),
+            ResourceError::NotFound => Self::not_found("resource"),
+            ResourceError::Own => Self::new(409, "resourceNeeded", error.to_string()),
+            ResourceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ErasureError> for Problem {
+    fn from(error: ErasureError) -> Self {
+        match error {
+            ErasureError::Access(error) => error.into(),
+            ErasureError::NotFound => Self::not_found("event"),
+            ErasureError::Store(error) => error.into(),
         }
     }
 }

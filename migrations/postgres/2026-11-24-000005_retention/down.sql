@@ -1,0 +1,2 @@
+drop index channels_ending_idx;
+drop index attempts_excerpts_idx;
