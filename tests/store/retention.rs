@@ -10,7 +10,9 @@ use watchpost::{
         cursor::{Cursor, Failing},
         time::Timestamp,
     },
-    store::{Checkpoint, Cutoff, ExpiredSlice, NewChannel, Old, Parked, Publish, Reminding, Store},
+    store::{
+        AttemptFilter, Checkpoint, Cutoff, ExpiredSlice, NewChannel, Old, Parked, Publish, Reminding, Store,
+    },
 };
 
 use crate::{
@@ -355,8 +357,8 @@ async fn the_ledger_goes_by_its_own_age(base: Base) {
         assert_eq!(store.old_notices(last, Cutoff(at(20)), old).await.unwrap(), None);
     }
     assert_eq!(store.old_attempts(0, Cutoff(at(20)), Old::Delete).await.unwrap(), None);
-    let numbers: Vec<i64> =
-        store.attempts(channel.key, None, 9).await.unwrap().iter().map(|kept| kept.number).collect();
+    let page = store.attempts(channel.key, AttemptFilter::default(), None, 9).await.unwrap();
+    let numbers: Vec<i64> = page.attempts.iter().map(|kept| kept.number).collect();
     assert_eq!(numbers, [4, 2]);
     assert_eq!(base.number("select count(*) from notices").await, 3);
 }
