@@ -13,7 +13,7 @@ use crate::{
     },
     engine::{
         lanes::Resident,
-        machine::{Lane, Redrive, Terms, Waiting},
+        machine::{Lane, Record, Redrive, Terms, Waiting},
         target::Target,
     },
     store::{LoadedLane, Notice, WaitingRedrive},
@@ -179,16 +179,20 @@ impl Driver {
         Target::new(channel, &context.policy, &context.keys.sealer, &context.settings.header_prefix)
     }
 
-    /// Queues the lane's place for the next checkpoint, without an attempt.
+    /// Queues the lane's place for the next checkpoint, without an attempt, but with what was set aside on the way
+    /// there: a checkpoint that met a moved cursor has written neither.
     pub(super) fn write_place(&mut self, key: ChannelKey) {
         let Some(resident) = self.lanes.get(key) else { return };
-        self.outbox.push(Entry {
-            channel: key,
-            resource: resident.target.channel.resource,
-            place: resident.lane.place(),
-            attempt: None,
-            moved: resident.moved,
-        });
+        let set_aside = resident.lane.unsaved_parked().map(Some);
+        for parked in set_aside.chain([None]) {
+            self.outbox.push(Entry {
+                channel: key,
+                resource: resident.target.channel.resource,
+                place: Record { parked, ..resident.lane.place() },
+                attempt: None,
+                moved: resident.moved,
+            });
+        }
     }
 
     /// Only once the change is taken: after a 410 a read that began before it would bring the lane back alive.

@@ -91,6 +91,7 @@ impl Lane {
             _ => {}
         }
         self.outcomes += 1;
+        self.parked.extend(parked.map(|parking| (self.outcomes, parking)));
         actions.push(Action::Record(Record { attempt: send.attempt, parked, ..self.place() }));
         self.turn(was_probing, actions);
         match outcome.verdict {

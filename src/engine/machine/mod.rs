@@ -89,6 +89,8 @@ pub struct Lane {
     /// What was concluded and is not durable yet: notices with what is left of them, redriven notifications.
     told: BTreeMap<i64, (u64, Option<Waiting>)>,
     redriven: BTreeMap<i64, u64>,
+    /// Set aside and not durable yet, each with its outcome.
+    parked: Vec<(u64, Parking)>,
     /// A ping that shall prove the receiver has been asked for since the head's last failure.
     ping_asked: bool,
     /// It has proved so: one more refusal, and the payload is to blame.
@@ -147,6 +149,7 @@ impl Lane {
             bucket: None,
             told: BTreeMap::new(),
             redriven: BTreeMap::new(),
+            parked: Vec::new(),
             ping_asked: false,
             proven: false,
             outcomes: 0,
@@ -235,6 +238,11 @@ impl Lane {
         }
     }
 
+    /// What was set aside and is not durable yet.
+    pub fn unsaved_parked(&self) -> impl Iterator<Item = Parking> {
+        self.parked.iter().map(|(_, parking)| *parking)
+    }
+
     /// Takes `input` in and says what to do about it.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -246,6 +254,7 @@ impl Lane {
                 let saved = self.saved;
                 self.told.retain(|_, (outcome, _)| *outcome > saved);
                 self.redriven.retain(|_, outcome| *outcome > saved);
+                self.parked.retain(|(outcome, _)| *outcome > saved);
             }
             Input::Slot => {
                 if let Phase::Queued(cargo) = self.phase {
@@ -270,6 +279,7 @@ impl Lane {
                 Phase::Resting | Phase::Queued(_) => {}
             },
             Input::Moved(seq) => {
+                self.parked.retain(|(_, parking)| parking.seq > seq);
                 if seq > self.settled {
                     self.settled = seq;
                     self.last_told = told_at(seq, self.start_seq, self.terms.filtered);
@@ -281,6 +291,7 @@ impl Lane {
                 self.last_told = told_at(seq, self.start_seq, self.terms.filtered);
                 self.failing = Failing::default();
                 self.redrives.clear();
+                self.parked.retain(|(_, parking)| parking.seq <= seq);
             }
             Input::Waiting { notices, redrives } => self.wait_for(notices, &redrives),
             Input::Next { wanted, through } => self.take_next(wanted, through, now),
