@@ -62,6 +62,7 @@ impl Driver {
             notices: loaded.notices,
             redrives: loaded.redrives,
             redirected_to: None,
+            turning: None,
             recorded: lane.settled(),
             moved: loaded.cursor.moved,
             stored_behind: loaded.cursor.behind,
@@ -89,7 +90,7 @@ impl Driver {
             return;
         }
         self.newest.insert(key, loaded.channel.rev);
-        let terms = self.terms(&loaded.channel);
+        let mut terms = self.terms(&loaded.channel);
         let active = terms.active;
         let waiting = waiting(&loaded.notices, &loaded.redrives);
         let Some(resident) = self.lanes.get_mut(key) else {
@@ -99,6 +100,8 @@ impl Driver {
             }
             return;
         };
+        // Read before the lane's own turn was written: that one is no word of somebody else's.
+        terms.probing = resident.turning.filter(|_| active).unwrap_or(terms.probing);
         resident.target.make_stale();
         let new_address = &loaded.channel.address;
         let readdressed = resident.target.channel.address != *new_address
@@ -143,6 +146,19 @@ impl Driver {
         });
         if moved || !active || !is_told {
             self.write_place(key);
+        }
+    }
+
+    /// A lane's own turn is in the store: from now on it hears of its channel what the store says.
+    pub(super) fn has_turned(&mut self, turned: Option<(ChannelKey, bool)>, lanes: &[LoadedLane]) {
+        let Some((key, suspended)) = turned else { return };
+        let Some(resident) = self.lanes.get_mut(key) else { return };
+        if resident.turning == Some(suspended) {
+            resident.turning = None;
+            if lanes.iter().any(|loaded| self.is_outdated(loaded)) {
+                // What was read later came sooner, and was not believed in full.
+                self.reads.push_front(Read::Changed { channels: vec![key], taken: None });
+            }
         }
     }
 
