@@ -289,7 +289,9 @@ impl Lane {
             Input::Rewound(seq) => {
                 self.settled = seq;
                 self.last_told = told_at(seq, self.start_seq, self.terms.filtered);
-                self.failing = Failing::default();
+                // Sent again is not answered: the channel's window goes on.
+                let Failing { failures, since, .. } = self.failing;
+                self.failing = Failing { failures, since, ..Failing::default() };
                 self.redrives.clear();
                 self.parked.retain(|(_, parking)| parking.seq <= seq);
             }
