@@ -96,6 +96,8 @@ impl Fleet {
         }
         self.world.advance(self.weeks.steps[round]).await;
         self.note(&format!("{:?} pass, it is {}", self.weeks.steps[round], self.world.now().to_rfc3339()));
+        // What a crash has left in the store alone is found by the sweep.
+        self.world.ring(JobName::Retry).await;
         self.drain(round);
         for job in [JobName::Expiry, JobName::Renewal, JobName::Claims, JobName::Retry] {
             self.world.ring(job).await;
