@@ -64,7 +64,10 @@ impl Outbox {
         while checkpoint.attempts.len().max(places.len()) < OUTCOMES_MAX {
             let Some(entry) = self.entries.pop_front() else { break };
             let error = entry.attempt.as_ref().and_then(|attempt| attempt.error);
-            checkpoint.parked.extend(entry.place.parked.map(|parking| Parked {
+            let holds = lanes.get(entry.channel).is_none_or(|resident| resident.moved == entry.moved);
+            // One that was sent again is no part of the place.
+            let parked = entry.place.parked.filter(|it| holds || it.reason == ParkReason::RedriveFailed);
+            checkpoint.parked.extend(parked.map(|parking| Parked {
                 channel: entry.channel,
                 seq: parking.seq,
                 status: parking.status,
@@ -85,7 +88,7 @@ impl Outbox {
             checkpoint.notices.extend(entry.place.notice.map(progress));
             checkpoint.attempts.extend(entry.attempt);
             // A place from before the cursor was moved would undo the move; the lane's own is written after it.
-            if lanes.get(entry.channel).is_none_or(|resident| resident.moved == entry.moved) {
+            if holds {
                 resources.insert(entry.resource);
                 places.insert(entry.channel, entry.place);
             }

@@ -33,6 +33,8 @@ pub struct Resident {
     pub redrives: Vec<WaitingRedrive>,
     /// Where a redirect has sent the channel: no new receiver that is owed an attempt at once.
     pub redirected_to: Option<String>,
+    /// It was suspended, or resumed, by an outcome, and the store has not been told back yet.
+    pub turning: Option<bool>,
     /// The cursor's `moved` that the lane was loaded with.
     pub moved: i64,
     /// Its place counts for `fanned`.

@@ -121,11 +121,15 @@ impl Store {
                 let due = locked.state.sends().then(|| now.as_millis());
                 on!(connection, c => {
                     diesel::update(cursors::table.find(key.0))
-                        .set((
-                            cursors::behind.eq(true),
-                            cursors::due_at_ms.eq(due),
-                            cursors::moved.eq(cursors::moved + 1),
-                        ))
+                        .set((cursors::behind.eq(true), cursors::moved.eq(cursors::moved + 1)))
+                        .execute(c)
+                        .await
+                })?;
+                // A head that waits for its next attempt goes on waiting: a lost bell costs no more than that.
+                on!(connection, c => {
+                    diesel::update(cursors::table.find(key.0))
+                        .filter(cursors::attempts.eq(0).or(cursors::due_at_ms.is_null()))
+                        .set(cursors::due_at_ms.eq(due))
                         .execute(c)
                         .await
                 })?;

@@ -283,7 +283,10 @@ fn wrong_usage_is_named_and_ends_with_2() {
     let place = Place::new(&[]);
     let long = "p".repeat(257);
     let cases: [(&[&str], &str); 15] = [
-        (&["job", "run", "tidy"], "there is no job tidy; known are expiry, renewal, retry, claims, retention"),
+        (
+            &["job", "run", "tidy"],
+            "there is no job tidy; known are expiry, renewal, retry, claims, retention",
+        ),
         (&["job", "run", "tidy", "--json"], "there is no job tidy"),
         (&["job", "run"], "NAME"),
         (&[], "Usage"),

@@ -78,6 +78,8 @@ enum Message {
         asked: Vec<ChannelKey>,
         lanes: Vec<LoadedLane>,
         taken: Option<oneshot::Sender<()>>,
+        /// This lane's suspension (true) or resumption is in the store.
+        turned: Option<(ChannelKey, bool)>,
     },
     /// Channels that another node changed.
     ChangedElsewhere(Vec<LoadedLane>),
@@ -300,8 +302,9 @@ impl Driver {
                     self.expected.remove(&key);
                 }
             }
-            Message::Changed { asked, lanes, taken } => {
+            Message::Changed { asked, lanes, taken, turned } => {
                 self.reading -= 1;
+                self.has_turned(turned, &lanes);
                 for lane in lanes {
                     self.change(lane);
                 }

@@ -119,7 +119,7 @@ impl Driver {
                 }),
                 Read::Changed { channels, taken } => {
                     read_lanes(&context, channels.clone()).await.map(|lanes| {
-                        let _ = inbox.send(Message::Changed { asked: channels, lanes, taken });
+                        let _ = inbox.send(Message::Changed { asked: channels, lanes, taken, turned: None });
                     })
                 }
                 Read::Scan(stretch) => read_stretch(&context, &inbox, stretch).await,

@@ -13,7 +13,7 @@ use crate::{
     },
     engine::{
         lanes::Resident,
-        machine::{Lane, Redrive, Terms, Waiting},
+        machine::{Lane, Record, Redrive, Terms, Waiting},
         target::Target,
     },
     store::{LoadedLane, Notice, WaitingRedrive},
@@ -62,6 +62,7 @@ impl Driver {
             notices: loaded.notices,
             redrives: loaded.redrives,
             redirected_to: None,
+            turning: None,
             recorded: lane.settled(),
             moved: loaded.cursor.moved,
             stored_behind: loaded.cursor.behind,
@@ -89,7 +90,7 @@ impl Driver {
             return;
         }
         self.newest.insert(key, loaded.channel.rev);
-        let terms = self.terms(&loaded.channel);
+        let mut terms = self.terms(&loaded.channel);
         let active = terms.active;
         let waiting = waiting(&loaded.notices, &loaded.redrives);
         let Some(resident) = self.lanes.get_mut(key) else {
@@ -99,6 +100,8 @@ impl Driver {
             }
             return;
         };
+        // Read before the lane's own turn was written: that one is no word of somebody else's.
+        terms.probing = resident.turning.filter(|_| active).unwrap_or(terms.probing);
         resident.target.make_stale();
         let new_address = &loaded.channel.address;
         let readdressed = resident.target.channel.address != *new_address
@@ -149,6 +152,19 @@ impl Driver {
         }
     }
 
+    /// A lane's own turn is in the store: from now on it hears of its channel what the store says.
+    pub(super) fn has_turned(&mut self, turned: Option<(ChannelKey, bool)>, lanes: &[LoadedLane]) {
+        let Some((key, suspended)) = turned else { return };
+        let Some(resident) = self.lanes.get_mut(key) else { return };
+        if resident.turning == Some(suspended) {
+            resident.turning = None;
+            if lanes.iter().any(|loaded| self.is_outdated(loaded)) {
+                // What was read later came sooner, and was not believed in full.
+                self.reads.push_front(Read::Changed { channels: vec![key], taken: None });
+            }
+        }
+    }
+
     /// Whether a change was taken that this read did not see yet: reads overtake each other.
     fn is_outdated(&self, loaded: &LoadedLane) -> bool {
         self.newest.get(&loaded.channel.key).is_some_and(|newest| loaded.channel.rev < *newest)
@@ -182,16 +198,20 @@ impl Driver {
         Target::new(channel, &context.policy, &context.keys.sealer, &context.settings.header_prefix)
     }
 
-    /// Queues the lane's place for the next checkpoint, without an attempt.
+    /// Queues the lane's place for the next checkpoint, without an attempt, but with what was set aside on the way
+    /// there: a checkpoint that met a moved cursor has written neither.
     pub(super) fn write_place(&mut self, key: ChannelKey) {
         let Some(resident) = self.lanes.get(key) else { return };
-        self.outbox.push(Entry {
-            channel: key,
-            resource: resident.target.channel.resource,
-            place: resident.lane.place(),
-            attempt: None,
-            moved: resident.moved,
-        });
+        let set_aside = resident.lane.unsaved_parked().map(Some);
+        for parked in set_aside.chain([None]) {
+            self.outbox.push(Entry {
+                channel: key,
+                resource: resident.target.channel.resource,
+                place: Record { parked, ..resident.lane.place() },
+                attempt: None,
+                moved: resident.moved,
+            });
+        }
     }
 
     /// Only once the change is taken: after a 410 a read that began before it would bring the lane back alive.

@@ -125,6 +125,14 @@ impl Driver {
         if let (NewState::Readdressed { to }, Some(resident)) = (&state, self.lanes.get_mut(key)) {
             resident.redirected_to = Some(to.clone());
         }
+        let turned = match state {
+            NewState::Suspended { .. } => Some(true),
+            NewState::Resumed => Some(false),
+            _ => None,
+        };
+        if let (Some(suspended), Some(resident)) = (turned, self.lanes.get_mut(key)) {
+            resident.turning = Some(suspended);
+        }
         self.tasks.spawn("change of a channel's state", async move {
             let now = context.clock.now();
             let store = &context.store;
@@ -151,6 +159,7 @@ impl Driver {
                 asked: vec![key],
                 lanes,
                 taken: None,
+                turned: turned.map(|suspended| (key, suspended)),
             }));
         });
     }

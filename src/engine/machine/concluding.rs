@@ -92,6 +92,7 @@ impl Lane {
             _ => {}
         }
         self.outcomes += 1;
+        self.parked.extend(parked.map(|parking| (self.outcomes, parking)));
         let superseded = self.superseded_since(stood);
         actions.push(Action::Record(Record { attempt: send.attempt, parked, superseded, ..self.place() }));
         self.turn(was_probing, actions);
@@ -198,8 +199,13 @@ impl Lane {
         self.failing.attempts = attempt;
         self.failing.failures = self.failing.failures.saturating_add(1);
         self.ping_asked = false;
-        // A channel that ends is not suspended as well.
-        let suspends = self.terms.on_exhausted == OnExhausted::Suspend && outcome.verdict != Verdict::Gone;
+        if outcome.status.is_some_and(is_client_error) {
+            self.failing.client_errors = self.failing.client_errors.saturating_add(1);
+        }
+        // A channel that ends is not suspended as well, nor one that goes on without its sync.
+        let suspends = self.terms.on_exhausted == OnExhausted::Suspend
+            && outcome.verdict != Verdict::Gone
+            && !self.is_refused_sync(outcome);
         self.terms.probing |= suspends && self.is_exhausted(now);
         // Where attempts were limited and not time, the first failure is what all probes are counted from.
         let probed_since =
@@ -213,9 +219,6 @@ impl Lane {
             now.plus(wait)
         });
         self.failing.pinned = Some(outcome.through);
-        if outcome.status.is_some_and(is_client_error) {
-            self.failing.client_errors = self.failing.client_errors.saturating_add(1);
-        }
         if outcome.status.is_some_and(is_payload_refusal) {
             self.failing.refusals = self.failing.refusals.saturating_add(1);
         } else {
@@ -230,8 +233,12 @@ impl Lane {
         window_is_over || self.terms.max_attempts.is_some_and(|max| self.failing.failures >= max)
     }
 
+    fn is_refused_sync(&self, outcome: Outcome) -> bool {
+        outcome.through == self.start_seq && self.failing.client_errors >= SYNC_REFUSALS_MAX
+    }
+
     fn reason_to_park(&self, outcome: Outcome, now: Timestamp) -> Option<ParkReason> {
-        if outcome.through == self.start_seq && self.failing.client_errors >= SYNC_REFUSALS_MAX {
+        if self.is_refused_sync(outcome) {
             return Some(ParkReason::SyncRefused);
         }
         if outcome.verdict == Verdict::Refused {

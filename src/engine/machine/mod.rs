@@ -93,6 +93,8 @@ pub struct Lane {
     /// with the attempts that they have had.
     told: BTreeMap<i64, Option<Waiting>>,
     redriven: BTreeMap<i64, u32>,
+    /// Set aside and not durable yet, each with its outcome.
+    parked: Vec<(u64, Parking)>,
     /// A ping that shall prove the receiver has been asked for since the head's last failure.
     ping_asked: bool,
     /// It has proved so: one more refusal, and the payload is to blame.
@@ -151,6 +153,7 @@ impl Lane {
             bucket: None,
             told: BTreeMap::new(),
             redriven: BTreeMap::new(),
+            parked: Vec::new(),
             ping_asked: false,
             proven: false,
             outcomes: 0,
@@ -245,13 +248,22 @@ impl Lane {
         }
     }
 
+    /// What was set aside and is not durable yet.
+    pub fn unsaved_parked(&self) -> impl Iterator<Item = Parking> {
+        self.parked.iter().map(|(_, parking)| *parking)
+    }
+
     /// Takes `input` in and says what to do about it.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
             Input::Head(head) => self.grow(head, now),
             Input::Time => {}
-            Input::Saved(outcome) => self.saved = self.saved.max(outcome.min(self.outcomes)),
+            Input::Saved(outcome) => {
+                self.saved = self.saved.max(outcome.min(self.outcomes));
+                let saved = self.saved;
+                self.parked.retain(|(outcome, _)| *outcome > saved);
+            }
             Input::Slot => {
                 if let Phase::Queued(cargo) = self.phase {
                     self.phase = Phase::Resting;
@@ -275,6 +287,7 @@ impl Lane {
                 Phase::Resting | Phase::Queued(_) => {}
             },
             Input::Moved(seq) => {
+                self.parked.retain(|(_, parking)| parking.seq > seq);
                 if seq > self.settled {
                     self.settled = seq;
                     self.last_told = told_at(seq, self.start_seq, self.terms.filtered);
@@ -284,8 +297,11 @@ impl Lane {
             Input::Rewound(seq) => {
                 self.settled = seq;
                 self.last_told = told_at(seq, self.start_seq, self.terms.filtered);
-                self.failing = Failing::default();
+                // Sent again is not answered: the channel's window goes on.
+                let Failing { failures, since, .. } = self.failing;
+                self.failing = Failing { failures, since, ..Failing::default() };
                 self.redrives.clear();
+                self.parked.retain(|(_, parking)| parking.seq <= seq);
             }
             Input::Waiting { notices, redrives } => self.wait_for(notices, &redrives),
             Input::Expired(seq) => self.expire(seq),

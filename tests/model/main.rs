@@ -1,0 +1,104 @@
+//! Random lives of channels against a model: the real server on both stores with a real receiver, and beside it a model
+//! in memory that was written from the contract. What the receiver sees in which order, what every caller hears, and
+//! where each channel stands after every round must be what the model says, on both stores with the same seeds.
+//!
+//! A run lives the lives of one fixed seed and those of a fresh one. `MODEL_SEED` replaces both, `MODEL_STORE` and
+//! `MODEL_HISTORY` choose one store and one life; a failure prints the command that lives it again, and its transcript.
+//! `MODEL_TIMES` multiplies the number of lives.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::as_conversions,
+    clippy::print_stderr,
+    missing_debug_implementations,
+    reason = "test code: a broken expectation is a failed test"
+)]
+
+#[path = "../it/base.rs"]
+mod base;
+mod calls;
+mod channel;
+mod command;
+mod coverage;
+mod dice;
+mod fleet;
+mod history;
+mod judge;
+mod sending;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use self::{base::Kind, coverage::Coverage, fleet::FLEET};
+
+/// Lives of every run, before anything new: half of them are of this seed.
+const FIXED_SEED: u64 = 20_261_124;
+const ON_SQLITE: u64 = 2_000;
+const ON_POSTGRES: u64 = 200;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_life_on_sqlite_is_what_the_model_says() {
+    lives(Kind::Sqlite, ON_SQLITE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_life_on_postgresql_is_what_the_model_says() {
+    lives(Kind::Postgres, ON_POSTGRES).await;
+}
+
+async fn lives(kind: Kind, count: u64) {
+    let store = word_of(kind);
+    if setting("MODEL_STORE").is_some_and(|chosen| chosen != store) {
+        return;
+    }
+    let number = |text: String| text.parse::<u64>().unwrap_or_else(|_| panic!("{text} is no number"));
+    let count = count * setting("MODEL_TIMES").map_or(1, number);
+    let one = setting("MODEL_HISTORY").map(number);
+    let seeds = match setting("MODEL_SEED").map(number) {
+        Some(seed) => vec![(seed, count)],
+        None => vec![(FIXED_SEED, count / 2), (fresh_seed(), count - count / 2)],
+    };
+    let mut coverage = Coverage::default();
+    for (seed, count) in seeds {
+        eprintln!("{store}: MODEL_SEED={seed}, {count} lives");
+        let fleets = match one {
+            Some(index) => vec![(index / FLEET, vec![index])],
+            None => (0..count.div_ceil(FLEET))
+                .map(|fleet| (fleet, (fleet * FLEET..count.min((fleet + 1) * FLEET)).collect()))
+                .collect(),
+        };
+        for (fleet, indices) in fleets {
+            match fleet::live(kind, seed, fleet, indices).await {
+                Ok(lived) => coverage = coverage + lived,
+                Err(broken) => panic!("{broken}"),
+            }
+        }
+    }
+    eprintln!("{store}: {coverage:?}");
+    assert!(one.is_some() || coverage.missing().is_empty(), "no life came to {:?}", coverage.missing());
+}
+
+pub fn word_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sqlite => "sqlite",
+        Kind::Postgres => "postgres",
+    }
+}
+
+/// Both stores live the same lives.
+fn fresh_seed() -> u64 {
+    static FRESH: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *FRESH.get_or_init(|| RandomState::new().build_hasher().finish() >> 16)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's own switches, which the program's settings do not know"
+)]
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
