@@ -7,6 +7,9 @@
 //! `MODEL_TIMES` multiplies the number of lives.
 
 #![allow(
+    clippy::similar_names,
+    clippy::single_match_else,
+    clippy::format_collect,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -16,6 +19,7 @@
     reason = "test code: a broken expectation is a failed test"
 )]
 
+#[allow(dead_code, reason = "the integration tests use more of it")]
 #[path = "../it/base.rs"]
 mod base;
 mod calls;
