@@ -5,10 +5,45 @@ use std::{
     sync::Arc,
 };
 
-use super::{Batch, Checkpointed, Driver, Input, Message, NewState, Read, StoreError, reading::STORE_RETRY};
+use super::{
+    Attempted, Batch, Checkpointed, Driver, Entry, Input, Message, NewState, Read, Record, Seen, StoreError,
+    reading::STORE_RETRY,
+};
 use crate::{domain::channel::ChannelKey, engine::Context, store::Checkpoint};
 
 impl Driver {
+    /// Queues an outcome for the next checkpoint, and shows it to whoever watches.
+    pub(super) fn record(&mut self, key: ChannelKey, place: Record, attempted: Option<Attempted>) {
+        let Some(resident) = self.lanes.get(key) else { return };
+        let channel = &resident.target.channel;
+        if let Some(attempted) = &attempted
+            && self.context.seen.receiver_count() > 0
+        {
+            let _ = self.context.seen.send(Seen {
+                channel_id: channel.id.clone(),
+                channel_uid: channel.uid.clone(),
+                project: channel.project.clone(),
+                number: attempted.attempt.number,
+                attempt: attempted.attempt.attempt,
+                name: attempted.name.clone(),
+                state: attempted.state.clone(),
+                outcome: attempted.attempt.outcome,
+                status: attempted.attempt.status,
+                error: attempted.attempt.error,
+                duration_ms: attempted.attempt.duration_ms,
+                next_at: place.failing.due_at,
+            });
+        }
+        let resource = channel.resource;
+        self.outbox.push(Entry {
+            channel: key,
+            resource,
+            place,
+            attempt: attempted.map(|attempted| attempted.attempt),
+            moved: resident.moved,
+        });
+    }
+
     pub(super) fn start_checkpoint(&mut self) {
         if self.writing {
             return;

@@ -12,6 +12,7 @@
 //! is `lanes`' business.
 
 mod ahead;
+mod beside;
 mod concluding;
 mod deciding;
 mod messages;
@@ -34,9 +35,6 @@ use crate::domain::{
 
 /// Outcomes that a fifo lane may be ahead of its durable cursor: what a crash repeats, besides one in flight.
 pub const UNSAVED_MAX: u64 = 4;
-/// Concluded notices and redriven notifications that a lane remembers.
-const CONCLUDED_MAX: usize = 64;
-
 /// What a change of the channel may alter.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts of a channel")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -349,51 +347,6 @@ impl Lane {
             self.hold_until = Some(now.plus(first_delay));
         }
         self.head = self.head.max(head);
-    }
-
-    /// Keeps what was concluded last: a read that is older than all of it has long arrived.
-    fn forget_concluded(&mut self) {
-        while self.told.len() > CONCLUDED_MAX {
-            self.told.pop_first();
-        }
-        while self.redriven.len() > CONCLUDED_MAX {
-            self.redriven.pop_first();
-        }
-    }
-
-    /// Takes in what waits besides the log. What is on its way, or was concluded and is not durable yet, is not sent
-    /// twice.
-    fn wait_for(&mut self, mut notices: Vec<Waiting>, redrives: &[Redrive]) {
-        if let Phase::Telling { notice } = self.phase {
-            notices.retain(|waiting| waiting.id != notice.id);
-        }
-        let own = |waiting: Waiting| match self.told.get(&waiting.id) {
-            Some(left) => *left,
-            None => Some(waiting),
-        };
-        self.notices = notices.into_iter().filter_map(own).collect();
-        let open = redrives
-            .iter()
-            .filter(|redrive| self.redriven.get(&redrive.seq).is_none_or(|had| redrive.attempts >= *had));
-        self.redrives = open.map(|redrive| (redrive.seq, redrive.attempts)).collect();
-        if let Phase::InFlight { send, .. } = self.phase {
-            self.redrives.remove(&send.first);
-        }
-    }
-
-    /// Retention was here: what it took is over. A run that reaches further is not; otherwise the next one starts anew, in
-    /// the same trouble.
-    fn expire(&mut self, seq: i64) {
-        if seq <= self.settled {
-            return;
-        }
-        self.ahead = Ahead::Unknown;
-        if self.failing.pinned.is_some_and(|pinned| pinned > seq) {
-            self.settled = seq;
-            return;
-        }
-        let Failing { failures, since, due_at, .. } = self.failing;
-        self.settle(seq, Failing { failures, since, due_at, ..Failing::default() });
     }
 
     /// A new address need not wait for what the old one has earned.

@@ -1,0 +1,54 @@
+//! What waits beside the log – notices, and parked notifications that get another attempt – and what leaves it by age.
+
+use super::{Ahead, Lane, Phase, Redrive, Waiting};
+use crate::domain::cursor::Failing;
+
+/// Concluded notices and redriven notifications that a lane remembers.
+const CONCLUDED_MAX: usize = 64;
+
+impl Lane {
+    /// Keeps what was concluded last: a read that is older than all of it has long arrived.
+    pub(super) fn forget_concluded(&mut self) {
+        while self.told.len() > CONCLUDED_MAX {
+            self.told.pop_first();
+        }
+        while self.redriven.len() > CONCLUDED_MAX {
+            self.redriven.pop_first();
+        }
+    }
+
+    /// Takes in what waits besides the log. What is on its way, or was concluded and is not durable yet, is not sent
+    /// twice.
+    pub(super) fn wait_for(&mut self, mut notices: Vec<Waiting>, redrives: &[Redrive]) {
+        if let Phase::Telling { notice } = self.phase {
+            notices.retain(|waiting| waiting.id != notice.id);
+        }
+        let own = |waiting: Waiting| match self.told.get(&waiting.id) {
+            Some(left) => *left,
+            None => Some(waiting),
+        };
+        self.notices = notices.into_iter().filter_map(own).collect();
+        let open = redrives
+            .iter()
+            .filter(|redrive| self.redriven.get(&redrive.seq).is_none_or(|had| redrive.attempts >= *had));
+        self.redrives = open.map(|redrive| (redrive.seq, redrive.attempts)).collect();
+        if let Phase::InFlight { send, .. } = self.phase {
+            self.redrives.remove(&send.first);
+        }
+    }
+
+    /// Retention was here: what it took is over. A run that reaches further is not; otherwise the next one starts anew, in
+    /// the same trouble.
+    pub(super) fn expire(&mut self, seq: i64) {
+        if seq <= self.settled {
+            return;
+        }
+        self.ahead = Ahead::Unknown;
+        if self.failing.pinned.is_some_and(|pinned| pinned > seq) {
+            self.settled = seq;
+            return;
+        }
+        let Failing { failures, since, due_at, .. } = self.failing;
+        self.settle(seq, Failing { failures, since, due_at, ..Failing::default() });
+    }
+}
