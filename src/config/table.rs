@@ -216,6 +216,10 @@ pub fn variable(name: &str) -> String {
 
 /// Without the dashes in front.
 pub fn flag(name: &str) -> String {
+    // `token mint` has a `--resources` of its own.
+    if name == "RESOURCES" {
+        return "resources-mode".to_owned();
+    }
     name.to_ascii_lowercase().replace('_', "-")
 }
 
