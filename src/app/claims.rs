@@ -1,7 +1,7 @@
 //! Claims: what a receiver has not had, pulled and acknowledged under a URL that is the key. Push and pull share one
 //! cursor, so what is acknowledged here is not sent any more.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     App, Principal,
@@ -14,6 +14,7 @@ use crate::{
         event::Event,
         id,
         invalid::{FieldError, Invalid},
+        settled::AHEAD_MAX,
     },
     signing::ClaimKey,
     store::{AdvanceOutcome, AdvancedBy, ChannelView, ResumeOutcome, ResumedBy, StoreError},
@@ -81,25 +82,30 @@ impl App {
         // Nor has what has expired: the cursor of a channel whose sync is pending still stands before it.
         let hole = self.store.hole_after(channel.resource, stands).await?;
         let stands = hole.map_or(stands, |end| end.min(head).max(stands));
+        // What overtook others has been had, but for what failed and waits by itself.
+        let ahead = stands.saturating_add(AHEAD_MAX);
+        let waiting = self.store.aside(channel.key, stands, ahead, AHEAD_MAX).await?;
+        let waiting: BTreeSet<i64> = waiting.into_iter().map(|(seq, _)| seq).collect();
+        let overtook: BTreeSet<i64> = cursor.settled.seqs().filter(|seq| !waiting.contains(seq)).collect();
         let after = after.map_or(channel.start_seq, |number| channel.seq_of(number));
-        let (mut items, mut has_more) = self.parked_page(&channel, after, stands, limit).await?;
+        let (mut items, mut has_more) = self.aside_page(&channel, after, stands, limit).await?;
         let mut through = items.last().map_or(after, |item| item.event.seq);
         if !has_more && items.len() < limit {
             let (from, room) = (after.max(stands), limit - items.len());
-            let (events, looked) = self.read_wanted(&channel, from, head, room).await?;
+            let (events, looked) = self.read_wanted(&channel, from, head, room, &overtook).await?;
             has_more = from < looked && looked < head;
             through = looked;
             items.extend(events.into_iter().map(|event| ClaimItem { event, parked: false }));
         } else {
             has_more |= stands < head;
         }
-        let first_parked = self.store.parked_seqs(channel.key, channel.start_seq, stands, 1).await?.pop();
-        let earliest = first_parked.unwrap_or_else(|| stands.saturating_add(1));
+        let first_aside = self.store.aside(channel.key, channel.start_seq, stands, 1).await?.pop();
+        let earliest = first_aside.map_or_else(|| stands.saturating_add(1), |(seq, _)| seq);
         Ok(ClaimPage { earliest_number: channel.number_of(earliest), through, has_more, channel, items })
     }
 
-    /// What was parked after `after` and up to the cursor, and whether there is more of it.
-    async fn parked_page(
+    /// What was parked or waits by itself after `after` and up to the cursor, and whether there is more of it.
+    async fn aside_page(
         &self,
         channel: &Channel,
         after: i64,
@@ -107,14 +113,14 @@ impl App {
         limit: usize,
     ) -> Result<(Vec<ClaimItem>, bool), ClaimError> {
         let rows = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-        let mut seqs = self.store.parked_seqs(channel.key, after, stands, rows).await?;
+        let mut seqs = self.store.aside(channel.key, after, stands, rows).await?;
         let has_more = seqs.len() > limit;
         seqs.truncate(limit);
         let mut items = Vec::with_capacity(seqs.len());
-        for seq in seqs {
+        for (seq, parked) in seqs {
             // A parked sync has nothing to read.
             let found = self.store.events(channel.resource, seq - 1, seq, 1).await?;
-            items.extend(found.into_iter().map(|event| ClaimItem { event, parked: true }));
+            items.extend(found.into_iter().map(|event| ClaimItem { event, parked }));
         }
         Ok((items, has_more))
     }
@@ -142,13 +148,14 @@ impl App {
         Ok(settled)
     }
 
-    /// What a channel wants after `from`, at most `limit`, and how far its log was looked through.
+    /// What a channel wants after `from` and has not had, at most `limit`, and how far its log was looked through.
     async fn read_wanted(
         &self,
         channel: &Channel,
         from: i64,
         head: i64,
         limit: usize,
+        overtook: &BTreeSet<i64>,
     ) -> Result<(Vec<Arc<Event>>, i64), StoreError> {
         let filter = channel.options.filter(&channel.resource_path);
         let (mut through, mut looked_at) = (from, 0);
@@ -157,6 +164,7 @@ impl App {
             let Some(last) = events.last() else { return Ok((events, through)) };
             through = last.seq;
             looked_at += events.len();
+            events.retain(|event| !overtook.contains(&event.seq));
             events.retain(|event| filter.as_ref().is_none_or(|filter| filter.matches(event)));
             if !events.is_empty() || looked_at >= LOOKED_AT_MAX {
                 return Ok((events, through));

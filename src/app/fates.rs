@@ -127,6 +127,7 @@ fn judge(entry: &EventEntry, trace: Trace) -> Option<ChannelFate> {
         start_seq: channel.start_seq,
         end_seq: channel.end_seq,
         cursor: cursor.seq,
+        overtook: cursor.settled.contains(entry.event.seq),
         attempts: i64::from(cursor.failing.attempts),
         pinned: cursor.failing.pinned,
     };

@@ -2,6 +2,7 @@
 
 use super::{
     channel::{ChannelKey, ResourceKey},
+    settled::SettledMap,
     time::Timestamp,
 };
 
@@ -37,4 +38,6 @@ pub struct Cursor {
     pub behind: bool,
     pub failing: Failing,
     pub last_success_at: Option<Timestamp>,
+    /// What is settled above `seq`, where notifications may overtake each other.
+    pub settled: SettledMap,
 }

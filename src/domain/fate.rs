@@ -76,6 +76,8 @@ pub struct Standing {
     pub end_seq: Option<i64>,
     /// The effective cursor: the highest terminal seq.
     pub cursor: i64,
+    /// The seq is settled although it lies above the cursor: it overtook others.
+    pub overtook: bool,
     /// Failed attempts of the head.
     pub attempts: i64,
     /// Last seq of the run that was attempted.
@@ -110,10 +112,14 @@ pub fn fate_of(seq: i64, standing: &Standing, traces: &Traces) -> Option<(Fate, 
         return None;
     }
     if let Some(exception) = traces.exception {
-        let fate = if exception.parked { Fate::Parked } else { Fate::Pending };
+        let fate = match standing.state {
+            _ if exception.parked => Fate::Parked,
+            ChannelState::Stopped => Fate::Cancelled,
+            _ => Fate::Pending,
+        };
         return Some((fate, Some(exception.attempts)));
     }
-    if seq > standing.cursor {
+    if seq > standing.cursor && !standing.overtook {
         let is_head =
             seq == standing.cursor.saturating_add(1) || standing.pinned.is_some_and(|pinned| seq <= pinned);
         let attempts = if is_head { standing.attempts } else { 0 };
@@ -127,7 +133,8 @@ pub fn fate_of(seq: i64, standing: &Standing, traces: &Traces) -> Option<(Fate, 
         // A run may have events in it that nobody asked for: nothing stood for those.
         Some(RangeKind::Superseded) if !traces.wanted_then => (Fate::Filtered, None),
         Some(kind) => (kind.fate(), None),
-        None if !traces.wanted_then => (Fate::Filtered, None),
+        // What the filter does not want overtakes nothing.
+        None if !traces.wanted_then && !standing.overtook => (Fate::Filtered, None),
         None => (Fate::Delivered, Some(traces.attempts.unwrap_or(1))),
     })
 }
@@ -141,6 +148,7 @@ mod tests {
         start_seq: 3,
         end_seq: None,
         cursor: 6,
+        overtook: false,
         attempts: 0,
         pinned: None,
     };
@@ -183,6 +191,21 @@ mod tests {
             ("parked behind the cursor", 5, ACTIVE, parked, Some(("parked", Some(5)))),
             ("waiting behind the cursor", 5, ACTIVE, waiting, Some(("pending", Some(5)))),
             ("waiting ahead of it", 8, ACTIVE, waiting, Some(("pending", Some(5)))),
+            (
+                "overtook others",
+                8,
+                Standing { overtook: true, ..ACTIVE },
+                unwanted,
+                Some(("delivered", Some(1))),
+            ),
+            (
+                "superseded ahead of the others",
+                8,
+                Standing { overtook: true, ..ACTIVE },
+                range(RangeKind::Superseded),
+                Some(("superseded", None)),
+            ),
+            ("waiting when it was stopped", 5, stopped, waiting, Some(("cancelled", Some(5)))),
             ("not tried yet", 7, ACTIVE, PLAIN, Some(("pending", Some(0)))),
             ("the failing head", 7, head, PLAIN, Some(("pending", Some(2)))),
             ("behind the failing head", 8, head, PLAIN, Some(("pending", Some(0)))),

@@ -19,5 +19,6 @@ pub mod outcome;
 pub mod rate;
 pub mod renewal;
 pub mod resource;
+pub mod settled;
 pub mod time;
 pub mod waiting;

@@ -93,6 +93,7 @@ mod tests {
                 behind: false,
                 failing,
                 last_success_at: None,
+                settled: crate::domain::settled::SettledMap::default(),
             };
             let told = waiting_for(state, at(expires), &cursor, lag, at(10));
             assert_eq!(told.as_str(), expected, "{state:?} {lag}");

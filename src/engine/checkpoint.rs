@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::{
     lanes::Lanes,
-    machine::{NoticeMark, ParkReason, Record},
+    machine::{Change, Changed, NoticeMark, ParkReason, Parking, Record, Retry},
 };
 use crate::{
     domain::{
@@ -13,7 +13,7 @@ use crate::{
         fate::RangeKind,
         time::Timestamp,
     },
-    store::{Attempt, Checkpoint, EndedRange, NoticeProgress, OUTCOMES_MAX, Parked},
+    store::{Attempt, Checkpoint, EndedRange, NoticeProgress, OUTCOMES_MAX, Parked, Retrying},
 };
 
 /// A lane's new place, with the attempt that led to it; without one when only the place has to be written.
@@ -61,6 +61,8 @@ impl Outbox {
         let mut checkpoint = Checkpoint { epoch, ..Checkpoint::default() };
         let mut places: HashMap<ChannelKey, Record> = HashMap::new();
         let mut resources = BTreeSet::new();
+        // What is written again later has lost its code; its status line tells.
+        let mut errors = HashMap::new();
         while checkpoint.attempts.len().max(places.len()) < OUTCOMES_MAX {
             let Some(entry) = self.entries.pop_front() else { break };
             let error = entry.attempt.as_ref().and_then(|attempt| attempt.error);
@@ -84,6 +86,7 @@ impl Outbox {
                 kind: RangeKind::Superseded,
                 at: now,
             }));
+            errors.extend(error.map(|error| ((entry.channel, entry.place.outcome), error)));
             checkpoint.redriven.extend(entry.place.redriven.map(|seq| (entry.channel, seq)));
             checkpoint.notices.extend(entry.place.notice.map(progress));
             checkpoint.attempts.extend(entry.attempt);
@@ -100,6 +103,10 @@ impl Outbox {
         for (channel, place) in &mut places {
             refresh(lanes, *channel, place);
             settle(lanes, *channel, place);
+            for changed in place.beside.iter().flat_map(|beside| &beside.changes) {
+                let error = errors.get(&(*channel, changed.outcome)).copied();
+                note_change(&mut checkpoint, *channel, changed, error, now);
+            }
         }
         for resource in resources {
             if let Some(fanned) = lanes.raise_fanned(resource) {
@@ -125,6 +132,36 @@ fn refresh(lanes: &Lanes, channel: ChannelKey, place: &mut Record) {
     }
 }
 
+/// What became of a notification that may overtake others.
+fn note_change(
+    checkpoint: &mut Checkpoint,
+    channel: ChannelKey,
+    changed: &Changed,
+    error: Option<&'static str>,
+    now: Timestamp,
+) {
+    match changed.change {
+        Change::Retry(Retry { seq, attempts, status, since, due_at }) => {
+            checkpoint.retrying.push(Retrying { channel, seq, attempts, status, error, since, due_at });
+        }
+        Change::Settled => checkpoint.retried.push((channel, changed.seq)),
+        Change::Parked(Parking { seq, reason, status, attempts }) => {
+            checkpoint.retried.push((channel, seq));
+            let reason = reason.as_str();
+            checkpoint.parked.push(Parked {
+                channel,
+                seq,
+                status,
+                error,
+                attempts,
+                reason,
+                again: false,
+                at: now,
+            });
+        }
+    }
+}
+
 const fn progress(mark: NoticeMark) -> NoticeProgress {
     NoticeProgress { id: mark.id, attempts: mark.attempts, due_at: mark.due_at }
 }
@@ -138,7 +175,7 @@ fn settle(lanes: &mut Lanes, channel: ChannelKey, place: &Record) {
         lanes.resource(resident.target.channel.resource).map_or(i64::MAX, |resource| resource.fanned);
     // A resource is read with its active channels alone: one that is suspended stays behind until it has resumed.
     let found = resident.lane.is_active() && resident.target.channel.state == ChannelState::Active;
-    let beside = resident.lane.has_redrives();
+    let beside = resident.lane.has_redrives() || place.beside.as_ref().is_some_and(|beside| beside.is_open);
     let level = found && !beside && place.failing.attempts == 0 && place.seq >= fanned;
     lanes.record(channel, place.seq, level);
 }
@@ -151,7 +188,8 @@ fn row(lanes: &mut Lanes, channel: ChannelKey, place: Record, now: Timestamp) ->
     let resident = lanes.get_mut(channel)?;
     let fails = place.failing != Failing::default();
     let told = !resident.stored_behind && !resident.stored_failing && !fails;
-    if resident.level && told && place.seq <= fanned {
+    let unchanged = place.beside.as_ref().is_none_or(|beside| beside.changes.is_empty());
+    if resident.level && told && unchanged && place.seq <= fanned {
         return None;
     }
     resident.stored_behind = !resident.level;
@@ -177,5 +215,6 @@ fn row(lanes: &mut Lanes, channel: ChannelKey, place: Record, now: Timestamp) ->
         behind: !resident.level,
         failing,
         last_success_at: place.last_success_at,
+        settled: place.beside.map(|beside| beside.settled).unwrap_or_default(),
     })
 }

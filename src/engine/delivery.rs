@@ -33,6 +33,8 @@ const RUN_EVENTS_MAX: i64 = 10_000;
 #[derive(Debug)]
 pub struct Report {
     pub channel: ChannelKey,
+    /// Where the notification begins; a notice has no place.
+    pub first: Option<i64>,
     pub origin: Origin,
     pub feedback: Feedback,
     pub end: End,
@@ -75,7 +77,13 @@ pub async fn deliver(
     replay: Option<String>,
 ) -> Report {
     let end = attempt(context, guard, &target, send, previous, replay).await;
-    Report { channel, origin: target.origin().clone(), feedback: feedback_of(&end), end }
+    Report {
+        channel,
+        first: Some(send.first),
+        origin: target.origin().clone(),
+        feedback: feedback_of(&end),
+        end,
+    }
 }
 
 /// Carries out the telling of a notice.
@@ -87,7 +95,7 @@ pub async fn tell(
     telling: Telling,
 ) -> Report {
     let end = attempt_notice(context, guard, &target, telling).await;
-    Report { channel, origin: target.notice_origin().clone(), feedback: feedback_of(&end), end }
+    Report { channel, first: None, origin: target.notice_origin().clone(), feedback: feedback_of(&end), end }
 }
 
 /// A notice on its way.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    machine::{Cargo, Lane, Send},
+    machine::{Cargo, Input, Lane, Send},
     target::Target,
 };
 use crate::{
@@ -232,6 +232,27 @@ impl Resident {
         }
     }
 
+    /// Where each slot is that the lane has asked for, in an order that a change of its addresses keeps.
+    pub fn waits_at(&self) -> Vec<Origin> {
+        let (asked, for_notice) = self.lane.slots_asked();
+        let in_order = self.lane.is_queued().then(|| self.origin().clone());
+        let beside = std::iter::repeat_n(self.target.origin().clone(), asked);
+        let notice = for_notice.then(|| self.target.notice_origin().clone());
+        in_order.into_iter().chain(beside).chain(notice).collect()
+    }
+
+    /// What a slot of `origin` is for, if the lane has asked for one there.
+    pub fn use_of_slot(&self, origin: &Origin) -> Option<Input> {
+        let (asked, for_notice) = self.lane.slots_asked();
+        if self.lane.is_queued() && self.origin() == origin {
+            Some(Input::Slot)
+        } else if for_notice && self.target.notice_origin() == origin {
+            Some(Input::NoticeSlot)
+        } else {
+            (asked > 0 && self.target.origin() == origin).then_some(Input::Slot)
+        }
+    }
+
     /// The replay that a notification belongs to.
     pub fn replay_of(&self, send: Send) -> Option<String> {
         if send.redriven {
@@ -251,6 +272,10 @@ impl Resident {
         }
         if self.level {
             return caught_up && !self.lane.is_pending();
+        }
+        if self.lane.has_retries() && !self.lane.is_probing() {
+            // What comes next to the log is no less urgent for what waits.
+            return false;
         }
         self.stored_behind && self.lane.due_at().is_some_and(|due| due > far)
     }

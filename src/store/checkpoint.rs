@@ -28,6 +28,10 @@ pub struct Checkpoint {
     pub redriven: Vec<(ChannelKey, i64)>,
     pub notices: Vec<NoticeProgress>,
     pub ranges: Vec<EndedRange>,
+    /// Notifications that wait for their own attempts from now on, and those that wait no longer: one word for each.
+    /// Written before what is parked, which takes the place of what has waited.
+    pub retrying: Vec<Retrying>,
+    pub retried: Vec<(ChannelKey, i64)>,
     /// An earlier try of this very checkpoint may have been committed after all.
     pub repeated: bool,
 }
@@ -41,6 +45,8 @@ impl Checkpoint {
             && self.redriven.is_empty()
             && self.notices.is_empty()
             && self.ranges.is_empty()
+            && self.retrying.is_empty()
+            && self.retried.is_empty()
     }
 }
 
@@ -86,6 +92,19 @@ pub struct Parked {
     /// It was parked before: nothing happens if it is settled meanwhile.
     pub again: bool,
     pub at: Timestamp,
+}
+
+/// A notification that failed where notifications may overtake each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retrying {
+    pub channel: ChannelKey,
+    pub seq: i64,
+    pub attempts: u32,
+    pub status: Option<u16>,
+    pub error: Option<&'static str>,
+    /// When it failed first.
+    pub since: Timestamp,
+    pub due_at: Timestamp,
 }
 
 /// A run of notifications that ended otherwise than by delivery. Its first seq names it, so writing it again changes

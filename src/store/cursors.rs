@@ -6,6 +6,7 @@ use super::schema::cursors;
 use crate::domain::{
     channel::{ChannelKey, ResourceKey},
     cursor::{Cursor, Failing},
+    settled::SettledMap,
     time::Timestamp,
 };
 
@@ -25,6 +26,7 @@ pub(super) struct CursorRow {
     pub last_success_at_ms: Option<i64>,
     pub failures: i64,
     pub refusals: i64,
+    pub settled_map: Option<Vec<u8>>,
 }
 
 impl From<&Cursor> for CursorRow {
@@ -43,6 +45,7 @@ impl From<&Cursor> for CursorRow {
             last_success_at_ms: cursor.last_success_at.map(Timestamp::as_millis),
             failures: i64::from(cursor.failing.failures),
             refusals: i64::from(cursor.failing.refusals),
+            settled_map: cursor.settled.to_bytes(),
         }
     }
 }
@@ -66,6 +69,9 @@ impl From<CursorRow> for Cursor {
                 pinned: row.pinned_seq,
             },
             last_success_at: time(row.last_success_at_ms),
+            settled: row
+                .settled_map
+                .map_or(SettledMap::above(row.seq), |bytes| SettledMap::from_bytes(&bytes, row.seq)),
         }
     }
 }

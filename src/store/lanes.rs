@@ -12,7 +12,7 @@ use super::{
     connection::{Connection, Handle, on},
     cursors::CursorRow,
     error::StoreResult,
-    exceptions::{self, WaitingRedrive},
+    exceptions::{self, WaitingRedrive, WaitingRetry},
     notices::Notice,
     schema::{self, channels, cursors, notices, work},
 };
@@ -34,6 +34,8 @@ pub struct LoadedLane {
     pub notices: Vec<Notice>,
     /// What was parked and gets another attempt; left out likewise.
     pub redrives: Vec<WaitingRedrive>,
+    /// What failed and waits for its own attempts; left out likewise, for no level channel has any.
+    pub retries: Vec<WaitingRetry>,
 }
 
 impl From<ChannelView> for LoadedLane {
@@ -45,6 +47,7 @@ impl From<ChannelView> for LoadedLane {
             fanned: view.fanned,
             notices: Vec::new(),
             redrives: Vec::new(),
+            retries: Vec::new(),
         }
     }
 }
@@ -82,7 +85,10 @@ impl Store {
                     by_channel(super::notices::waiting(connection, &keys).await?, |notice| notice.channel);
                 let mut redrives =
                     by_channel(exceptions::redrives(connection, &keys).await?, |redrive| redrive.channel);
+                let mut retries =
+                    by_channel(exceptions::retries(connection, &keys).await?, |retry| retry.channel);
                 for lane in &mut lanes {
+                    lane.retries = retries.remove(&lane.channel.key).unwrap_or_default();
                     lane.notices = notices.remove(&lane.channel.key).unwrap_or_default();
                     lane.redrives = redrives.remove(&lane.channel.key).unwrap_or_default();
                 }

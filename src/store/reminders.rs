@@ -12,8 +12,9 @@ use super::{
     Store,
     channels::{Locked, announce, lock},
     connection::{Connection, on},
+    cursors::CursorRow,
     error::StoreResult,
-    exceptions::PARKED,
+    exceptions::{PARKED, RETRY},
     notices::{self, raise_rev},
     own::{self, Told},
     schema::{cursors, events, exceptions, reminders, resources, work},
@@ -21,7 +22,9 @@ use super::{
 use crate::domain::{
     channel::{ChannelKey, ChannelState},
     claim::Reminders,
+    cursor::Cursor,
     notice::NoticeKind,
+    settled::AHEAD_MAX,
     time::Timestamp,
 };
 
@@ -219,9 +222,20 @@ async fn left(connection: &mut Connection, key: ChannelKey, locked: &Locked) -> 
             .first(c)
             .await
     })?;
-    let (seq, behind): (i64, bool) = on!(connection, c => {
-        cursors::table.find(key.0).select((cursors::seq, cursors::behind)).first(c).await
+    // What waits for its own attempts counts as settled for the cursor, and the receiver has not had it.
+    let (retries, oldest_retry): (i64, Option<i64>) = on!(connection, c => {
+        exceptions::table
+            .filter(exceptions::channel.eq(key.0))
+            .filter(exceptions::kind.eq(RETRY))
+            .select((diesel::dsl::count_star(), diesel::dsl::min(exceptions::seq)))
+            .first(c)
+            .await
     })?;
+    let row: CursorRow = on!(connection, c => {
+        cursors::table.find(key.0).select(CursorRow::as_select()).first(c).await
+    })?;
+    let Cursor { seq, behind, settled, .. } = row.into();
+    let overtook = i64::try_from(settled.seqs().count()).unwrap_or(AHEAD_MAX);
     let (head, fanned): (i64, Option<i64>) = on!(connection, c => {
         resources::table
             .left_join(work::table)
@@ -232,11 +246,12 @@ async fn left(connection: &mut Connection, key: ChannelKey, locked: &Locked) -> 
     })?;
     let seq = if behind { seq } else { seq.max(fanned.unwrap_or(head)) };
     let no_longer_pushed = matches!(locked.state, ChannelState::Suspended | ChannelState::Gone);
-    let waiting = if no_longer_pushed { (locked.end_seq.unwrap_or(head) - seq).max(0) } else { 0 };
+    let after = (locked.end_seq.unwrap_or(head) - seq - overtook).max(0);
+    let waiting = if no_longer_pushed { after + retries } else { 0 };
     if waiting == 0 && parked == 0 {
         return Ok(None);
     }
-    let oldest_waiting = (waiting > 0).then_some(seq + 1);
+    let oldest_waiting = (waiting > 0).then(|| oldest_retry.map_or(seq + 1, |oldest| oldest.min(seq + 1)));
     let oldest_seq = oldest_parked.into_iter().chain(oldest_waiting).min().unwrap_or(head);
     Ok(Some(Left { waiting, parked, oldest_seq }))
 }

@@ -56,3 +56,4 @@ mod restart;
 mod retention;
 mod retry;
 mod storm;
+mod window;

@@ -173,7 +173,10 @@ impl Caller {
 
     /// The seqs of what is parked.
     pub async fn parked(&self, channel: &Handle) -> Vec<i64> {
-        self.app.store.parked_seqs(channel.key, i64::MIN, i64::MAX, 1_000).await.unwrap()
+        {
+            let aside = self.app.store.aside(channel.key, i64::MIN, i64::MAX, 1_000).await.unwrap();
+            aside.into_iter().map(|(seq, _)| seq).collect()
+        }
     }
 
     /// The ledger, oldest attempt first.

@@ -162,7 +162,7 @@ proptest! {
                     }
                     Action::AskNext => prop_assert!(sent.is_none(), "asks for an event after {:?}", given),
                     Action::WakeAt(at) => prop_assert!(at > now),
-                    Action::Tell { .. } => prop_assert!(false, "nothing is to be told"),
+                    Action::AskNoticeSlot | Action::Tell { .. } => prop_assert!(false, "nothing is to be told"),
                     Action::Ping | Action::Readdress => {}
                     Action::Record(record) => {
                         prop_assert!(ends, "{:?} after {:?}", record, given);

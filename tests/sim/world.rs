@@ -240,6 +240,7 @@ impl World {
                 Action::Suspend { .. }
                 | Action::Resume
                 | Action::Tell { .. }
+                | Action::AskNoticeSlot
                 | Action::Ping
                 | Action::Readdress => unreachable!("no window ends here, and nothing is told: {action:?}"),
             }

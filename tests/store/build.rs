@@ -9,6 +9,7 @@ use watchpost::{
         cursor::Cursor,
         event::{Event, Payload, STATE_DEFAULT},
         resource::ResourcePath,
+        settled::SettledMap,
         time::Timestamp,
     },
     store::{
@@ -139,6 +140,7 @@ pub fn cursor(channel: &Channel) -> Cursor {
         behind: false,
         failing: watchpost::domain::cursor::Failing::default(),
         last_success_at: None,
+        settled: SettledMap::default(),
     }
 }
 

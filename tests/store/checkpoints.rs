@@ -1,7 +1,10 @@
 //! Outcomes are written in batches, and never over a cursor that was moved from outside.
 
 use watchpost::{
-    domain::cursor::{Cursor, Failing},
+    domain::{
+        cursor::{Cursor, Failing},
+        settled::SettledMap,
+    },
     store::{Attempt, AttemptFilter, BusyResource, Checkpoint, Parked, StoreError},
 };
 
@@ -29,6 +32,9 @@ async fn cursor_rows_come_back_as_written(base: Base) {
     let one = opened(&store, channel("one", "r")).await;
     let other = opened(&store, channel("other", "r")).await;
     grow(&store, "r", 9).await;
+    let mut settled = SettledMap::above(4);
+    settled.insert(6);
+    settled.insert(260);
     let failing = Cursor {
         seq: 4,
         behind: true,
@@ -42,9 +48,10 @@ async fn cursor_rows_come_back_as_written(base: Base) {
             failures: 9,
         },
         last_success_at: Some(at(3)),
+        settled,
         ..cursor(&one)
     };
-    let fine = Cursor { seq: 9, ..cursor(&other) };
+    let fine = Cursor { seq: 9, settled: SettledMap::above(9), ..cursor(&other) };
     let both = Checkpoint { cursors: vec![fine.clone(), failing.clone()], ..Default::default() };
     assert!(checkpoint(&store, both).await.moved.is_empty());
     assert_eq!(view(&store, "one").await.cursor, failing);

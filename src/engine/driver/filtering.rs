@@ -55,7 +55,7 @@ impl Driver {
         // Its terms are about to change when it asks without a filter.
         let Some(filter) = resident.target.filter.clone() else { return };
         let resource = resident.target.channel.resource;
-        let (after, head) = (resident.lane.settled(), resident.lane.head());
+        let (after, head) = (resident.lane.asks_after(), resident.lane.head());
         let shared = self.scans.entry((resource, Arc::clone(&filter))).or_default();
         shared.used = true;
         if let Some(next) = shared.scan.next(after, head) {
@@ -85,7 +85,7 @@ impl Driver {
             if !lane.is_asking() || resident.target.filter.as_ref() != Some(&filter) {
                 continue;
             }
-            if nothing_there && lane.settled() == after {
+            if nothing_there && lane.asks_after() == after {
                 // The log does not hold what it should: its delivery finds that out, and asks again later.
                 let wanted = after.saturating_add(1);
                 self.step(key, Input::Next { wanted: Some(wanted), through: wanted }, None);

@@ -38,6 +38,7 @@ use super::{
 };
 use crate::{
     domain::channel::{ChannelKey, ResourceKey},
+    outbound::Origin,
     runtime::Tasks,
     store::{BusyResource, Checkpointed, LoadedLane, StoreError},
     wake::{Bells, Changed, Ear},
@@ -115,7 +116,7 @@ struct Driver {
     sweeping: bool,
     writing: bool,
     /// Lanes whose turn came while no request may start.
-    held: Vec<ChannelKey>,
+    held: Vec<(Origin, ChannelKey)>,
     /// Lanes that are being read, so that no second read is made for them.
     expected: HashSet<ChannelKey>,
     /// The newest revision known of channels that changed while something was being read: what an older read
@@ -338,17 +339,23 @@ impl Driver {
         }
     }
 
-    /// Lets a machine decide and does what it says.
-    fn step(&mut self, key: ChannelKey, input: Input, mut attempted: Option<Attempted>) {
+    /// Lets a machine decide and does what it says. Whether a request leaves.
+    fn step(&mut self, key: ChannelKey, input: Input, mut attempted: Option<Attempted>) -> bool {
         let now = self.context.clock.now();
         let moved_to = attempted.as_ref().and_then(|attempted| attempted.moved_to.clone());
-        let Some(resident) = self.lanes.get_mut(key) else { return };
+        let Some(resident) = self.lanes.get_mut(key) else { return false };
         let actions = resident.lane.step(input, now);
+        let sends = actions.iter().any(|action| matches!(action, Action::Send(_) | Action::Tell { .. }));
         for action in actions {
             match action {
                 Action::AskSlot => {
                     if let Some(resident) = self.lanes.get(key) {
                         self.slots.ask(resident.origin(), key);
+                    }
+                }
+                Action::AskNoticeSlot => {
+                    if let Some(resident) = self.lanes.get(key) {
+                        self.slots.ask(resident.target.notice_origin(), key);
                     }
                 }
                 Action::AskNext => self.ask_next(key),
@@ -367,5 +374,6 @@ impl Driver {
                 }
             }
         }
+        sends
     }
 }

@@ -37,8 +37,10 @@ pub(super) enum Read {
         taken: Option<oneshot::Sender<()>>,
     },
     Scan(Stretch),
-    /// `foreign`: other nodes may have left word as well. `ahead`: how soon to be due counts as due.
+    /// `first`: nothing was swept before. `foreign`: other nodes may have left word as well. `ahead`: how soon to be due
+    /// counts as due.
     Sweep {
+        first: bool,
         foreign: bool,
         ahead: Duration,
     },
@@ -47,7 +49,7 @@ pub(super) enum Read {
 impl Read {
     /// What a term begins with.
     pub(super) const fn at_start() -> Self {
-        Self::Sweep { foreign: true, ahead: FAR }
+        Self::Sweep { first: true, foreign: true, ahead: FAR }
     }
 }
 
@@ -66,7 +68,7 @@ impl Driver {
     fn start_sweep(&mut self, foreign: bool, ahead: Duration) {
         if !self.sweeping && !self.stopping {
             self.sweeping = true;
-            self.reads.push_back(Read::Sweep { foreign, ahead });
+            self.reads.push_back(Read::Sweep { first: false, foreign, ahead });
         }
     }
 
@@ -97,7 +99,9 @@ impl Driver {
         let mut unread = Vec::new();
         for key in told {
             match self.lanes.get(key) {
-                Some(resident) if resident.lane.has_notices() => self.step(key, Input::Time, None),
+                Some(resident) if resident.lane.has_notices() => {
+                    self.step(key, Input::Time, None);
+                }
                 _ if self.expected.insert(key) => unread.push(key),
                 _ => {}
             }
@@ -123,7 +127,13 @@ impl Driver {
                     })
                 }
                 Read::Scan(stretch) => read_stretch(&context, &inbox, stretch).await,
-                Read::Sweep { foreign, ahead } => read_work(&context, &guard, &inbox, foreign, ahead).await,
+                Read::Sweep { first, foreign, ahead } => {
+                    let retrying = if first { read_retrying(&context, &inbox).await } else { Some(()) };
+                    match retrying {
+                        Some(()) => read_work(&context, &guard, &inbox, foreign, ahead).await,
+                        None => None,
+                    }
+                }
             };
             if done.is_none() {
                 let _ = inbox.send(Message::StoreClosed);
@@ -167,6 +177,17 @@ async fn read_level(
         if inbox.send(Message::Level { resource, fanned, head, lanes: page, done }).is_err() || done {
             return Some(());
         }
+    }
+}
+
+/// Channels with retries that nobody waits for: their next event is due although time wakes them later.
+async fn read_retrying(context: &Context, inbox: &mpsc::UnboundedSender<Message>) -> Option<()> {
+    let mut after = ChannelKey(0);
+    loop {
+        let due = until_done(context, || context.store.retrying_channels(after, PAGE)).await?;
+        let Some(last) = due.last() else { return Some(()) };
+        after = *last;
+        let _ = inbox.send(Message::Found { busy: Vec::new(), due, told: Vec::new(), done: false });
     }
 }
 

@@ -6,17 +6,17 @@ use super::{Driver, Entry, Input, Loading, Read, reading::FAR};
 use crate::{
     domain::{
         backoff::Schedule,
-        channel::{Channel, ChannelKey, ChannelState, Face, ResourceKey},
+        channel::{Channel, ChannelKey, ChannelState, Face, Ordering, ResourceKey},
         cursor::Failing,
         notice::NoticeKind,
         time::Timestamp,
     },
     engine::{
         lanes::Resident,
-        machine::{Lane, Record, Redrive, Terms, Waiting},
+        machine::{Lane, Record, Redrive, Retry, Terms, Waiting},
         target::Target,
     },
-    store::{LoadedLane, Notice, WaitingRedrive},
+    store::{LoadedLane, Notice, WaitingRedrive, WaitingRetry},
 };
 
 /// What a lane hears of what waits beside its log.
@@ -29,6 +29,11 @@ fn waiting(notices: &[Notice], redrives: &[WaitingRedrive]) -> Input {
     });
     let redrives = redrives.iter().map(|redrive| Redrive { seq: redrive.seq, attempts: redrive.attempts });
     Input::Waiting { notices: notices.collect(), redrives: redrives.collect() }
+}
+
+fn retry(waiting: &WaitingRetry) -> Retry {
+    let WaitingRetry { seq, attempts, status, since, due_at, .. } = *waiting;
+    Retry { seq, attempts, status, since, due_at }
 }
 
 /// How long a resource rests in memory after its last event.
@@ -56,6 +61,10 @@ impl Driver {
             loaded.cursor.last_success_at,
             self.terms(&loaded.channel),
         );
+        if loaded.channel.options.ordering == Ordering::None {
+            let retries: Vec<Retry> = loaded.retries.iter().map(retry).collect();
+            lane.open_window(loaded.cursor.settled, &retries);
+        }
         lane.delay_first_attempt(self.context.clock.now());
         let waiting = waiting(&loaded.notices, &loaded.redrives);
         let resident = Resident {
@@ -117,14 +126,23 @@ impl Driver {
         resident.stored_behind |= loaded.cursor.behind;
         let target = Arc::new(self.target(loaded.channel));
         if let Some(resident) = self.lanes.get_mut(key) {
-            let waited_at = resident.origin().clone();
+            let waited_at = resident.waits_at();
             if resident.target.filter != target.filter {
-                resident.lane.look_again_after(loaded.cursor.seq);
+                if resident.lane.has_window() {
+                    resident.lane.look_again_above(loaded.cursor.seq, loaded.cursor.settled);
+                } else {
+                    resident.lane.look_again_after(loaded.cursor.seq);
+                }
+            }
+            if moved {
+                resident.lane.keep_retries(&loaded.retries.iter().map(|retry| retry.seq).collect());
             }
             resident.target = target;
-            if resident.lane.is_queued() && *resident.origin() != waited_at {
-                // It waits where it belongs now, not behind those of a host that it has left.
-                self.slots.ask(resident.origin(), key);
+            for (was, is) in waited_at.into_iter().zip(resident.waits_at()) {
+                if was != is {
+                    // It waits where it belongs now, not behind those of a host that it has left.
+                    self.slots.ask(&is, key);
+                }
             }
         }
         // A channel that was ended knew the log only up to its end.

@@ -27,9 +27,14 @@ impl Driver {
     pub(super) fn on_report(&mut self, report: Report) {
         self.slots.release(&report.origin, report.feedback);
         let jitter = self.context.entropy.unit();
+        let answer = if report.first.is_some() { Input::Outcome } else { Input::Told };
         let (input, attempted) = match report.end {
-            End::NotSent => (Input::NotSent, None),
+            End::NotSent => (report.first.map_or(Input::NotSent, Input::Withdrawn), None),
             End::Hole { through } => {
+                let has_window = self.lanes.get(report.channel).is_some_and(|it| it.lane.has_window());
+                if let Some(first) = report.first.filter(|_| has_window) {
+                    self.step(report.channel, Input::Withdrawn(first), None);
+                }
                 self.step(report.channel, Input::Hole(through), None);
                 self.write_place(report.channel);
                 return;
@@ -37,7 +42,7 @@ impl Driver {
             End::Ours { through } => {
                 let outcome =
                     Outcome { through, verdict: Verdict::Ours, status: None, retry_after: None, jitter };
-                (Input::Outcome(outcome), None)
+                (answer(outcome), None)
             }
             End::Attempted(attempted) => {
                 let outcome = Outcome {
@@ -47,7 +52,7 @@ impl Driver {
                     retry_after: attempted.retry_after,
                     jitter,
                 };
-                (Input::Outcome(outcome), Some(attempted))
+                (answer(outcome), Some(attempted))
             }
         };
         self.step(report.channel, input, attempted);
@@ -68,19 +73,13 @@ impl Driver {
     /// Whether a request takes the slot with it.
     fn use_slot(&mut self, origin: &Origin, key: ChannelKey) -> bool {
         let Some(resident) = self.lanes.get(key) else { return false };
-        if !resident.lane.is_queued() {
-            return false;
-        }
-        if resident.origin() != origin {
-            // The address changed while it waited: it has queued anew where it belongs.
-            return false;
-        }
+        // The address may have changed while it waited: then it has queued anew where it belongs.
+        let Some(input) = resident.use_of_slot(origin) else { return false };
         if !self.guard.may_start(self.context.clock.monotonic()) {
-            self.held.push(key);
+            self.held.push((origin.clone(), key));
             return false;
         }
-        self.step(key, Input::Slot, None);
-        self.lanes.get(key).is_some_and(|resident| resident.lane.is_in_flight())
+        self.step(key, input, None)
     }
 
     pub(super) fn send(&mut self, key: ChannelKey, send: Send) {
@@ -111,10 +110,8 @@ impl Driver {
         if self.held.is_empty() || !self.guard.may_start(self.context.clock.monotonic()) {
             return;
         }
-        for key in std::mem::take(&mut self.held) {
-            if let Some(resident) = self.lanes.get(key) {
-                self.slots.ask(resident.origin(), key);
-            }
+        for (origin, key) in std::mem::take(&mut self.held) {
+            self.slots.ask(&origin, key);
         }
     }
 

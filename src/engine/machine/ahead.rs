@@ -53,14 +53,18 @@ impl Lane {
     }
 
     /// The seq of the last notification that was delivered or parked, where it is known: events that a filter has
-    /// passed are none.
+    /// passed are none. Where notifications may overtake each other none is the last.
     pub fn last_told(&self) -> Option<i64> {
-        self.last_told.filter(|told| *told <= self.settled)
+        self.last_told.filter(|told| *told <= self.settled && !self.has_window())
     }
 
     /// Whether the next event in the log may be none for this lane.
     pub(super) fn must_ask(&self) -> bool {
-        let next = self.settled.saturating_add(1);
+        let next = match self.next_of_window() {
+            Some(Some(next)) => next,
+            Some(None) => return false,
+            None => self.settled.saturating_add(1),
+        };
         self.terms.filtered && self.settled >= self.start_seq && self.ahead != Ahead::Wanted(next)
     }
 
@@ -88,7 +92,7 @@ impl Lane {
             return;
         }
         self.ahead = Ahead::Unknown;
-        if self.phase != Phase::Resting {
+        if self.phase != Phase::Resting && self.open().is_none() {
             // A notice is on its way: asked again afterwards.
             return;
         }
@@ -97,7 +101,9 @@ impl Lane {
             return;
         }
         let passed = wanted.map_or(through, |wanted| wanted.saturating_sub(1)).min(self.head);
-        if passed > self.settled {
+        if self.open().is_some() {
+            self.pass_through(passed);
+        } else if passed > self.settled {
             // A head that failed is passed only by a new filter. Its receiver has still not said 2xx.
             let Failing { failures, since, .. } = self.failing;
             self.settle(passed, Failing { failures, since, ..Failing::default() });

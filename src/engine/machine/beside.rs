@@ -35,6 +35,9 @@ impl Lane {
         if let Phase::InFlight { send, .. } = self.phase {
             self.redrives.remove(&send.first);
         }
+        for flight in self.window.iter().flat_map(|window| window.flying.values()) {
+            self.redrives.remove(&flight.send.first);
+        }
     }
 
     /// Retention was here: what it took is over. A run that reaches further is not; otherwise the next one starts anew, in
@@ -50,5 +53,6 @@ impl Lane {
         }
         let Failing { failures, since, due_at, .. } = self.failing;
         self.settle(seq, Failing { failures, since, due_at, ..Failing::default() });
+        self.settle_window_through(seq);
     }
 }

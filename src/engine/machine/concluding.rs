@@ -17,8 +17,8 @@ use crate::domain::{
 /// Refusals after which a sync is parked, so that a receiver that knows no sync still gets its events.
 pub const SYNC_REFUSALS_MAX: u32 = 3;
 /// A payload is poison once it was refused this often, over at least this time, by a receiver that takes a ping.
-const POISON_REFUSALS_MIN: u32 = 8;
-const POISON_TIME_MIN: Duration = Duration::from_hours(1);
+pub(super) const POISON_REFUSALS_MIN: u32 = 8;
+pub(super) const POISON_TIME_MIN: Duration = Duration::from_hours(1);
 
 impl Lane {
     pub(super) fn conclude(&mut self, outcome: Outcome, now: Timestamp, actions: &mut Vec<Action>) {
@@ -108,7 +108,13 @@ impl Lane {
     }
 
     /// A redriven notification has one attempt: it arrives or is parked again. The head is not concerned.
-    fn conclude_redrive(&mut self, send: Send, outcome: Outcome, now: Timestamp, actions: &mut Vec<Action>) {
+    pub(super) fn conclude_redrive(
+        &mut self,
+        send: Send,
+        outcome: Outcome,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
         let (mut parked, mut redriven) = (None, None);
         match outcome.verdict {
             Verdict::Ours => {
@@ -153,7 +159,12 @@ impl Lane {
         }
         notice.attempts = notice.attempts.saturating_add(1);
         let mut mark = NoticeMark { id: notice.id, attempts: notice.attempts, due_at: None };
+        if self.has_window() {
+            // Another ping may be asked for.
+            self.ping_asked = false;
+        }
         if outcome.verdict == Verdict::Delivered {
+            self.note_that_it_works(now);
             if was_probing {
                 self.terms.probing = false;
                 self.failing.since = None;
@@ -194,30 +205,14 @@ impl Lane {
     }
 
     fn fail(&mut self, outcome: Outcome, attempt: u32, now: Timestamp) {
-        let wait = backoff::wait(&self.terms.schedule, attempt, outcome.retry_after, outcome.jitter);
-        let window_ends_at = self.failing.since.get_or_insert(now).plus(self.terms.window);
-        self.failing.attempts = attempt;
-        self.failing.failures = self.failing.failures.saturating_add(1);
-        self.ping_asked = false;
         if outcome.status.is_some_and(is_client_error) {
             self.failing.client_errors = self.failing.client_errors.saturating_add(1);
         }
-        // A channel that ends is not suspended as well, nor one that goes on without its sync.
-        let suspends = self.terms.on_exhausted == OnExhausted::Suspend
-            && outcome.verdict != Verdict::Gone
-            && !self.is_refused_sync(outcome);
-        self.terms.probing |= suspends && self.is_exhausted(now);
-        // Where attempts were limited and not time, the first failure is what all probes are counted from.
-        let probed_since =
-            if now >= window_ends_at { window_ends_at } else { self.failing.since.unwrap_or(now) };
-        self.failing.due_at = Some(if self.terms.probing {
-            self.terms
-                .reminders
-                .next_after(probed_since, now)
-                .max(now.plus(outcome.retry_after.unwrap_or_default()))
-        } else {
-            now.plus(wait)
-        });
+        let wait = self.count_failure(outcome, attempt, now);
+        self.failing.attempts = attempt;
+        self.ping_asked = false;
+        let due = if self.terms.probing { self.next_probe_at(outcome, now) } else { now.plus(wait) };
+        self.failing.due_at = Some(due);
         self.failing.pinned = Some(outcome.through);
         if outcome.status.is_some_and(is_payload_refusal) {
             self.failing.refusals = self.failing.refusals.saturating_add(1);
@@ -226,6 +221,28 @@ impl Lane {
             self.failing.refusals = 0;
             self.proven = false;
         }
+    }
+
+    /// Counts a failure against the channel, which may be suspended by it. Returns the notification's own wait.
+    pub(super) fn count_failure(&mut self, outcome: Outcome, attempt: u32, now: Timestamp) -> Duration {
+        self.failing.since.get_or_insert(now);
+        self.failing.failures = self.failing.failures.saturating_add(1);
+        // A channel that ends is not suspended as well, nor one that goes on without its sync.
+        let suspends = self.terms.on_exhausted == OnExhausted::Suspend
+            && outcome.verdict != Verdict::Gone
+            && !self.is_refused_sync(outcome);
+        self.terms.probing |= suspends && self.is_exhausted(now);
+        backoff::wait(&self.terms.schedule, attempt, outcome.retry_after, outcome.jitter)
+    }
+
+    /// When a suspended channel is probed after this failure.
+    pub(super) fn next_probe_at(&self, outcome: Outcome, now: Timestamp) -> Timestamp {
+        let since = self.failing.since.unwrap_or(now);
+        let window_ends_at = since.plus(self.terms.window);
+        // Where attempts were limited and not time, the first failure is what all probes are counted from.
+        let probed_since = if now >= window_ends_at { window_ends_at } else { since };
+        let floor = now.plus(outcome.retry_after.unwrap_or_default());
+        self.terms.reminders.next_after(probed_since, now).max(floor)
     }
 
     fn is_exhausted(&self, now: Timestamp) -> bool {
@@ -241,11 +258,16 @@ impl Lane {
         if self.is_refused_sync(outcome) {
             return Some(ParkReason::SyncRefused);
         }
+        if outcome.verdict != Verdict::Refused && self.proven && self.may_be_poison(now) {
+            return Some(ParkReason::Poison);
+        }
+        self.reason_to_part(outcome, now)
+    }
+
+    /// Why a notification is set aside whatever it says.
+    pub(super) fn reason_to_part(&self, outcome: Outcome, now: Timestamp) -> Option<ParkReason> {
         if outcome.verdict == Verdict::Refused {
             return Some(ParkReason::Redirected);
-        }
-        if self.proven && self.may_be_poison(now) {
-            return Some(ParkReason::Poison);
         }
         // A channel that ends keeps what it has not had.
         let goes_on = self.terms.on_exhausted == OnExhausted::Continue && outcome.verdict != Verdict::Gone;
@@ -277,7 +299,7 @@ impl Lane {
     }
 
     /// Says that the channel is suspended, or goes on.
-    fn turn(&self, was_probing: bool, actions: &mut Vec<Action>) {
+    pub(super) fn turn(&self, was_probing: bool, actions: &mut Vec<Action>) {
         match (was_probing, self.terms.probing, self.failing.due_at) {
             (false, true, Some(probe_at)) => actions.push(Action::Suspend { probe_at }),
             (true, false, _) => actions.push(Action::Resume),
@@ -285,7 +307,7 @@ impl Lane {
         }
     }
 
-    fn end(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn end(&mut self, actions: &mut Vec<Action>) {
         self.terms.active = false;
         self.gone = true;
         actions.push(Action::EndGone);

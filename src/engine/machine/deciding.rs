@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Cargo, Lane, Phase, Send, UNSAVED_MAX};
+use super::{Action, Cargo, Lane, Phase, Send, UNSAVED_MAX, WINDOW_UNSAVED_MAX};
 use crate::domain::{channel::CatchUp, notice, rate::Bucket, time::Timestamp};
 
 /// The wait after a failure of our own.
@@ -18,9 +18,19 @@ pub(super) enum Wait {
 }
 
 impl Lane {
+    /// What follows from where the lane stands now.
+    pub(super) fn go_on(&mut self, now: Timestamp) -> Vec<Action> {
+        if self.open().is_some() {
+            self.go_on_beside(now)
+        } else {
+            self.go_on_in_order(now).into_iter().collect()
+        }
+    }
+
     /// Asks for a slot, or says when to look again; nothing while something is under way.
-    pub(super) fn go_on(&mut self, now: Timestamp) -> Option<Action> {
-        if self.phase != Phase::Resting {
+    fn go_on_in_order(&mut self, now: Timestamp) -> Option<Action> {
+        // A sync that is replayed goes alone.
+        if self.phase != Phase::Resting || self.is_in_flight() {
             return None;
         }
         match self.next_cargo(now) {
@@ -52,7 +62,7 @@ impl Lane {
         })
     }
 
-    fn wait_of_notice(&self, now: Timestamp) -> Result<Cargo, Wait> {
+    pub(super) fn wait_of_notice(&self, now: Timestamp) -> Result<Cargo, Wait> {
         if self.is_far_ahead() {
             return Err(Wait::ForInput);
         }
@@ -95,10 +105,11 @@ impl Lane {
 
     /// Whether too many outcomes wait to be durable.
     fn is_far_ahead(&self) -> bool {
-        self.outcomes - self.saved >= UNSAVED_MAX
+        let most = if self.has_window() { WINDOW_UNSAVED_MAX } else { UNSAVED_MAX };
+        self.outcomes - self.saved >= most
     }
 
-    fn next_token_at(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn next_token_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.bucket.as_ref().map(|bucket| bucket.next_at(now))
     }
 
@@ -116,7 +127,8 @@ impl Lane {
             bucket.take(now);
         }
         let send = match cargo {
-            Cargo::Head => self.next_send(),
+            // Without a window nothing waits by itself.
+            Cargo::Head | Cargo::Retry(_) => self.next_send(),
             Cargo::Redrive(seq) => {
                 let attempts = self.redrives.remove(&seq).unwrap_or_default();
                 let attempt = attempts.saturating_add(1);
@@ -131,6 +143,30 @@ impl Lane {
         };
         self.phase = Phase::InFlight { send, readdressed: false };
         Action::Send(send)
+    }
+
+    /// Takes back what did not leave: the notification that begins at `seq`, or what was on its way alone.
+    pub(super) fn take_back(&mut self, seq: Option<i64>) {
+        if let Some(flight) = seq.and_then(|seq| self.land(seq)) {
+            return self.take_back_redriven(flight.send);
+        }
+        match self.phase {
+            Phase::InFlight { send, .. } => {
+                self.phase = Phase::Resting;
+                self.take_back_redriven(send);
+            }
+            Phase::Telling { notice } => {
+                self.phase = Phase::Resting;
+                self.notices.insert(0, notice);
+            }
+            Phase::Resting | Phase::Queued(_) => {}
+        }
+    }
+
+    fn take_back_redriven(&mut self, send: Send) {
+        if send.redriven {
+            self.redrives.insert(send.first, send.attempt.saturating_sub(1));
+        }
     }
 
     fn next_send(&self) -> Send {
@@ -159,6 +195,11 @@ impl Lane {
         let longest_hold = schedule.first_delay().max(OURS_WAIT);
         self.failing.due_at = self.failing.due_at.map(|due| due.min(now.plus(longest)));
         self.hold_until = self.hold_until.map(|due| due.min(now.plus(longest_hold)));
+        if let Some(window) = &mut self.window {
+            for waits in window.retries.values_mut() {
+                waits.retry.due_at = waits.retry.due_at.min(now.plus(longest));
+            }
+        }
         for notice in &mut self.notices {
             notice.due_at = notice.due_at.min(now.plus(notice::longest_wait()));
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Terms;
-use crate::domain::{cursor::Failing, outcome::Verdict, time::Timestamp};
+use crate::domain::{cursor::Failing, outcome::Verdict, settled::SettledMap, time::Timestamp};
 
 /// What happens to a lane.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,9 +12,16 @@ pub enum Input {
     Head(i64),
     /// The slot that was asked for is free.
     Slot,
+    /// The slot for a notice that was asked for is free.
+    NoticeSlot,
     /// The request did not leave after all: the channel changed or expired, or the lease runs out.
     NotSent,
+    /// As `NotSent`, for the notification that begins at this seq.
+    Withdrawn(i64),
+    /// What came of the notification that stands for its `through`.
     Outcome(Outcome),
+    /// What came of the notice on its way.
+    Told(Outcome),
     /// This many outcomes are durable.
     Saved(u64),
     /// Time has passed.
@@ -25,24 +32,16 @@ pub enum Input {
     Rewound(i64),
     /// The answer to [`Action::AskNext`]: the first event after the settled place that the channel wants, as far as
     /// the log was looked through.
-    Next {
-        wanted: Option<i64>,
-        through: i64,
-    },
+    Next { wanted: Option<i64>, through: i64 },
     /// Retention has deleted everything up to this seq: it is over for the channel, and no sign of life.
     Expired(i64),
-    /// What was to be sent is not in the log any more, nor anything up to this seq: nothing left.
+    /// What was to be sent is not in the log any more, nor anything up to this seq: nothing left. A lane with a window
+    /// has been told by `Withdrawn` what it was.
     Hole(i64),
     /// The channel has changed; `readdressed` when a failing receiver may have been replaced.
-    Changed {
-        terms: Terms,
-        readdressed: bool,
-    },
+    Changed { terms: Terms, readdressed: bool },
     /// The notices that wait, in their order, and the parked notifications that are to be tried again.
-    Waiting {
-        notices: Vec<Waiting>,
-        redrives: Vec<Redrive>,
-    },
+    Waiting { notices: Vec<Waiting>, redrives: Vec<Redrive> },
 }
 
 /// A notice that waits to be sent.
@@ -81,10 +80,12 @@ pub struct Outcome {
 pub enum Action {
     /// Ask for a slot; answer with `Input::Slot`.
     AskSlot,
+    /// Ask for a slot where notices go; answer with `Input::NoticeSlot`.
+    AskNoticeSlot,
     /// Look for the next event that the channel wants; answer with `Input::Next`.
     AskNext,
     Send(Send),
-    /// Send this notice; answer with an outcome whose `through` does not matter.
+    /// Send this notice; answer with `Input::Told`, whose `through` does not matter.
     Tell {
         notice: i64,
         attempt: u32,
@@ -140,6 +141,50 @@ pub struct Record {
     pub notice: Option<NoticeMark>,
     /// From and to: what the notification that has just settled stood for besides its own seq.
     pub superseded: Option<(i64, i64)>,
+    /// What a lane says besides whose notifications may overtake each other.
+    pub beside: Option<Beside>,
+}
+
+/// What is made durable with the low-water mark of a lane whose notifications may overtake each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    pub settled: SettledMap,
+    /// Everything that became of retries and is not known to be durable: a record that a move from outside has
+    /// overtaken is not written, and the next one says it again.
+    pub changes: Vec<Changed>,
+    /// Something waits by itself, or has settled above the mark: the lane's own row has to say so.
+    pub is_open: bool,
+}
+
+/// What became of one notification, with the number of its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    pub seq: i64,
+    pub outcome: u64,
+    pub change: Change,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It waits for another attempt.
+    Retry(Retry),
+    /// It waits no longer.
+    Settled,
+    /// It is set aside.
+    Parked(Parking),
+}
+
+/// A notification that failed and waits for another attempt by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub seq: i64,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// What the last one was answered with.
+    pub status: Option<u16>,
+    /// When it failed first.
+    pub since: Timestamp,
+    pub due_at: Timestamp,
 }
 
 /// A notification that is set aside, with the evidence.

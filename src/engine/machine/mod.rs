@@ -16,14 +16,18 @@ mod beside;
 mod concluding;
 mod deciding;
 mod messages;
+mod window;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use self::ahead::{Ahead, told_at};
 pub use self::concluding::SYNC_REFUSALS_MAX;
 pub use self::messages::{
-    Action, Input, NoticeMark, Outcome, ParkReason, Parking, Record, Redrive, Send, Waiting,
+    Action, Beside, Change, Changed, Input, NoticeMark, Outcome, ParkReason, Parking, Record, Redrive, Retry,
+    Send, Waiting,
 };
+use self::window::Window;
+pub use self::window::{FAILURES_UNTIL_SLOW, RETRIES_MAX, WINDOW};
 use crate::domain::{
     backoff::Schedule,
     channel::{CatchUp, OnExhausted, RateLimit},
@@ -35,6 +39,9 @@ use crate::domain::{
 
 /// Outcomes that a fifo lane may be ahead of its durable cursor: what a crash repeats, besides one in flight.
 pub const UNSAVED_MAX: u64 = 4;
+/// Outcomes that a lane with a window may be ahead, likewise.
+const WINDOW_UNSAVED_MAX: u64 = 64;
+
 /// What a change of the channel may alter.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts of a channel")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +107,8 @@ pub struct Lane {
     /// Outcomes so far, and how many of them are durable.
     outcomes: u64,
     saved: u64,
+    /// Where notifications may overtake each other.
+    window: Option<Box<Window>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +127,8 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cargo {
     Head,
+    /// What failed and waits by itself.
+    Retry(i64),
     Redrive(i64),
     Notice(i64),
 }
@@ -156,6 +167,7 @@ impl Lane {
             proven: false,
             outcomes: 0,
             saved: 0,
+            window: None,
         }
     }
 
@@ -177,9 +189,9 @@ impl Lane {
         self.terms.active
     }
 
-    /// Whether the head has failed at least once since the last success.
-    pub const fn is_failing(&self) -> bool {
-        self.failing.attempts > 0
+    /// Whether the head has failed at least once since the last success, or something waits by itself.
+    pub fn is_failing(&self) -> bool {
+        self.failing.attempts > 0 || self.has_retries()
     }
 
     pub const fn due_at(&self) -> Option<Timestamp> {
@@ -194,11 +206,13 @@ impl Lane {
     /// Whether nothing is under way beside the log, and every outcome is durable, so that the lane can leave memory.
     pub fn is_at_rest(&self) -> bool {
         let nothing_waits = self.notices.is_empty() && self.redrives.is_empty();
-        matches!(self.phase, Phase::Resting) && self.is_saved() && nothing_waits
+        let resting = matches!(self.phase, Phase::Resting) && !self.is_in_flight();
+        resting && self.slots_asked() == (0, false) && self.is_saved() && nothing_waits
     }
 
-    pub const fn is_in_flight(&self) -> bool {
-        matches!(self.phase, Phase::InFlight { .. } | Phase::Telling { .. })
+    pub fn is_in_flight(&self) -> bool {
+        let flies = self.window.as_ref().is_some_and(|window| !window.flying.is_empty());
+        flies || matches!(self.phase, Phase::InFlight { .. } | Phase::Telling { .. })
     }
 
     pub const fn is_queued(&self) -> bool {
@@ -213,7 +227,8 @@ impl Lane {
     /// Whether parked notifications wait for another attempt.
     pub fn has_redrives(&self) -> bool {
         let under_way = matches!(self.phase, Phase::InFlight { send, .. } if send.redriven);
-        under_way || !self.redrives.is_empty()
+        let beside = |window: &Window| window.flying.values().any(|flight| flight.send.redriven);
+        under_way || !self.redrives.is_empty() || self.window.as_deref().is_some_and(beside)
     }
 
     /// Whether its reminders stand in for probes.
@@ -233,9 +248,13 @@ impl Lane {
 
     /// Where the lane stands, as it would be made durable now.
     pub fn place(&self) -> Record {
+        let mut failing = self.failing.clone();
+        if self.open().is_some() {
+            failing.due_at = self.window_due_at();
+        }
         Record {
             seq: self.settled,
-            failing: self.failing.clone(),
+            failing,
             last_success_at: self.last_success_at,
             outcome: self.outcomes,
             attempt: self.failing.attempts,
@@ -243,6 +262,7 @@ impl Lane {
             redriven: None,
             notice: None,
             superseded: None,
+            beside: self.beside(),
         }
     }
 
@@ -261,7 +281,10 @@ impl Lane {
                 self.saved = self.saved.max(outcome.min(self.outcomes));
                 let saved = self.saved;
                 self.parked.retain(|(outcome, _)| *outcome > saved);
+                self.save_window();
             }
+            Input::Slot if self.open().is_some() => actions.extend(self.use_slot(now)),
+            Input::NoticeSlot => actions.extend(self.use_notice_slot(now)),
             Input::Slot => {
                 if let Phase::Queued(cargo) = self.phase {
                     self.phase = Phase::Resting;
@@ -269,27 +292,19 @@ impl Lane {
                     if self.next_cargo(now) == Ok(cargo) {
                         return vec![self.depart(cargo, now)];
                     }
+                } else if let Some(window) = &mut self.window {
+                    window.asked = window.asked.saturating_sub(1);
                 }
             }
-            Input::NotSent => match self.phase {
-                Phase::InFlight { send, .. } => {
-                    self.phase = Phase::Resting;
-                    if send.redriven {
-                        self.redrives.insert(send.first, send.attempt.saturating_sub(1));
-                    }
-                }
-                Phase::Telling { notice } => {
-                    self.phase = Phase::Resting;
-                    self.notices.insert(0, notice);
-                }
-                Phase::Resting | Phase::Queued(_) => {}
-            },
+            Input::NotSent => self.take_back(None),
+            Input::Withdrawn(seq) => self.take_back(Some(seq)),
             Input::Moved(seq) => {
                 self.parked.retain(|(_, parking)| parking.seq > seq);
                 if seq > self.settled {
                     self.settled = seq;
                     self.last_told = told_at(seq, self.start_seq, self.terms.filtered);
                     self.failing = Failing::default();
+                    self.settle_window_through(seq);
                 }
             }
             Input::Rewound(seq) => {
@@ -300,16 +315,30 @@ impl Lane {
                 self.failing = Failing { failures, since, ..Failing::default() };
                 self.redrives.clear();
                 self.parked.retain(|(_, parking)| parking.seq <= seq);
+                self.rewind_window(seq);
             }
             Input::Waiting { notices, redrives } => self.wait_for(notices, &redrives),
             Input::Expired(seq) => self.expire(seq),
             Input::Hole(seq) => {
-                self.phase = Phase::Resting;
+                if self.has_window() {
+                    self.expire_retries(seq);
+                } else {
+                    self.phase = Phase::Resting;
+                }
                 self.redrives = self.redrives.split_off(&seq.saturating_add(1));
                 self.expire(seq);
             }
             Input::Next { wanted, through } => self.take_next(wanted, through, now),
             Input::Outcome(outcome) => {
+                let settled = self.settled;
+                if let Some(flight) = self.land(outcome.through) {
+                    self.conclude_flight(flight, outcome, now, &mut actions);
+                } else if !self.has_window() || !matches!(self.phase, Phase::Telling { .. }) {
+                    self.conclude(outcome, now, &mut actions);
+                    self.look_on_from(settled);
+                }
+            }
+            Input::Told(outcome) => {
                 let settled = self.settled;
                 self.conclude(outcome, now, &mut actions);
                 self.look_on_from(settled);
@@ -332,9 +361,13 @@ impl Lane {
                     if let Phase::InFlight { readdressed, .. } = &mut self.phase {
                         *readdressed = true;
                     }
+                    for flight in self.window.iter_mut().flat_map(|window| window.flying.values_mut()) {
+                        flight.readdressed = true;
+                    }
                 }
             }
         }
+        self.absorb();
         self.fit_bucket(now);
         self.rein_in(now);
         actions.extend(self.go_on(now));
@@ -352,6 +385,7 @@ impl Lane {
     /// A new address need not wait for what the old one has earned.
     fn try_at_once(&mut self, now: Timestamp) {
         self.failing.due_at = self.failing.due_at.map(|due| due.min(now));
+        self.hurry_retries(now);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
         Store,
         connection::{Connection, Handle, on},
         error::{StoreError, StoreResult},
-        notices,
+        exceptions, notices,
         own::{self, Told},
         resources::{self, Head},
         schema::{self, channels, cursors, work},
@@ -234,6 +234,9 @@ async fn apply(
                 .execute(c)
                 .await
         })?;
+    }
+    if change.address.is_some() {
+        exceptions::hurry_retries(connection, key, now).await?;
     }
     on!(connection, c => {
         diesel::update(channels::table.find(key.0))

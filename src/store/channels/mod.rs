@@ -169,6 +169,7 @@ pub(super) fn view((channel, cursor, path, resource_id, head, fanned): ViewRow) 
     let head = channel.end_seq.unwrap_or(head).min(head);
     if !cursor.behind {
         cursor.seq = cursor.seq.max(fanned).min(head);
+        cursor.settled = cursor.settled.moved_to(cursor.seq);
     }
     Ok(ChannelView { channel, cursor, head, fanned })
 }

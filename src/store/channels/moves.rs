@@ -1,6 +1,8 @@
 //! A channel is paused or resumed, and its cursor is moved on from outside: by an acknowledgement or a skip. Every
 //! one of these raises `moved`, so that no checkpoint made before undoes it.
 
+use std::collections::BTreeSet;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde_json::json;
@@ -9,17 +11,20 @@ use super::change::{Locked, announce, freeze, lock, lock_with_resource, stand_wh
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelState},
+        cursor::Cursor,
         fate::RangeKind,
         notice::NoticeKind,
         renewal::Life,
+        settled::AHEAD_MAX,
         time::Timestamp,
     },
     store::{
         Store,
         checkpoint::EndedRange,
         connection::{Connection, on},
+        cursors::CursorRow,
         error::StoreResult,
-        notices,
+        exceptions, notices,
         own::{self, Told},
         ranges,
         reminders::{self, Reminding},
@@ -247,6 +252,7 @@ async fn resume(
             .await
     })?;
     forget_suspension(connection, key).await?;
+    exceptions::hurry_retries(connection, key, now).await?;
     // The receiver gets a fresh start: what it refused before is tried at once, with a window of its own. The
     // attempts go on counting.
     on!(connection, c => {
@@ -279,37 +285,82 @@ async fn advance(
         return Ok(Some(AdvanceOutcome::Beyond(last)));
     }
     stand_where_fanned_is(connection, key, locked.resource).await?;
-    let stood: i64 = on!(connection, c => cursors::table.find(key.0).select(cursors::seq).first(c).await)?;
-    if seq <= stood {
+    let row: CursorRow = on!(connection, c => {
+        cursors::table.find(key.0).select(CursorRow::as_select()).first(c).await
+    })?;
+    let Cursor { seq: stood, settled, .. } = row.into();
+    let waited = exceptions::settle_retries(connection, key, seq).await?;
+    if seq <= stood && waited.is_empty() {
         return Ok(Some(AdvanceOutcome::At(stood)));
     }
+    if by == AdvancedBy::Owner {
+        // Nothing has settled further ahead than the map reaches.
+        let near = seq.min(stood + AHEAD_MAX);
+        let open = (stood + 1..=near).filter(|seq| !settled.contains(*seq));
+        let singles: BTreeSet<i64> = open.chain(waited).collect();
+        let runs = singles.into_iter().map(|seq| (seq, seq)).chain([(near + 1, seq)]);
+        cancel(connection, key, runs, now).await?;
+    }
+    let seq = seq.max(stood);
     // Due at once where anything may still leave: the engine makes the channel level again.
     let due = locked.state.sends().then(|| now.as_millis());
+    if seq > stood {
+        forget_failures(connection, key).await?;
+    }
     on!(connection, c => {
         diesel::update(cursors::table.find(key.0))
             .set((
                 cursors::seq.eq(seq),
                 cursors::behind.eq(true),
                 cursors::due_at_ms.eq(due),
-                cursors::attempts.eq(0),
-                cursors::client_errors.eq(0),
-                cursors::refusals.eq(0),
-                cursors::failures.eq(0),
-                cursors::failing_since_ms.eq(None::<i64>),
-                cursors::pinned_seq.eq(None::<i64>),
                 cursors::moved.eq(cursors::moved + 1),
             ))
             .execute(c)
             .await
     })?;
-    if by == AdvancedBy::Owner {
-        let (from, to, kind) = (stood + 1, seq, RangeKind::Cancelled);
-        ranges::write(connection, &EndedRange { channel: key, from, to, kind, at: now }).await?;
-    }
     // The engine looks at revisions to tell an old read from a new one.
     on!(connection, c => {
         diesel::update(channels::table.find(key.0)).set(channels::rev.eq(channels::rev + 1)).execute(c).await
     })?;
     announce(connection, key).await?;
     Ok(Some(AdvanceOutcome::At(seq)))
+}
+
+/// What failed was passed.
+async fn forget_failures(connection: &mut Connection, key: ChannelKey) -> StoreResult<()> {
+    on!(connection, c => {
+        diesel::update(cursors::table.find(key.0))
+            .set((
+                cursors::attempts.eq(0),
+                cursors::client_errors.eq(0),
+                cursors::refusals.eq(0),
+                cursors::failures.eq(0),
+                cursors::failing_since_ms.eq(None::<i64>),
+                cursors::pinned_seq.eq(None::<i64>),
+            ))
+            .execute(c)
+            .await
+    })?;
+    Ok(())
+}
+
+/// Says of these runs that they were cancelled. They rise; those that touch are one.
+async fn cancel(
+    connection: &mut Connection,
+    key: ChannelKey,
+    seqs: impl Iterator<Item = (i64, i64)>,
+    now: Timestamp,
+) -> StoreResult<()> {
+    let mut runs: Vec<(i64, i64)> = Vec::new();
+    for (from, to) in seqs.filter(|(from, to)| from <= to) {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == from => *last = to,
+            _ => runs.push((from, to)),
+        }
+    }
+    for (from, to) in runs {
+        let kind = RangeKind::Cancelled;
+        ranges::write(connection, &EndedRange { channel: key, from, to, kind, at: now }).await?;
+    }
+    Ok(())
 }

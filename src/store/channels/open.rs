@@ -11,6 +11,7 @@ use crate::{
         cursor::{Cursor, Failing},
         renewal::Life,
         resource::ResourcePath,
+        settled::SettledMap,
         time::Timestamp,
     },
     store::{
@@ -130,6 +131,7 @@ async fn insert(connection: &mut Connection, new: &NewChannel, now: Timestamp) -
         behind: true,
         failing: Failing { due_at: Some(now), ..Default::default() },
         last_success_at: None,
+        settled: SettledMap::default(),
     };
     on!(connection, c => {
         diesel::insert_into(cursors::table).values(CursorRow::from(&cursor)).execute(c).await

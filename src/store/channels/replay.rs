@@ -136,6 +136,7 @@ async fn replay(
                 cursors::client_errors.eq(0),
                 cursors::refusals.eq(0),
                 cursors::pinned_seq.eq(None::<i64>),
+                cursors::settled_map.eq(None::<Vec<u8>>),
                 cursors::moved.eq(cursors::moved + 1),
             ))
             .execute(c)

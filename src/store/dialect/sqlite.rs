@@ -6,6 +6,7 @@ use diesel::{
     RunQueryDsl, SqliteConnection,
     prelude::*,
     result::{Error as DieselError, QueryResult},
+    upsert::excluded,
 };
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         checkpoint::{Checkpoint, Checkpointed, Parked},
         cursors::CursorRow,
         events::NewEventRow,
-        exceptions::ExceptionRow,
+        exceptions::{ExceptionRow, RETRY, RetryRow},
         idempotency::{KeyRow, stored},
         journal::{self, Appended, Key, Placement, Publish, Stored},
         ranges::RangeRow,
@@ -112,6 +113,7 @@ pub(in crate::store) fn checkpoint(
     for attempt in &checkpoint.attempts {
         diesel::insert_into(attempts::table).values(NewAttemptRow::from(attempt)).execute(c)?;
     }
+    write_retries(c, checkpoint, &moved)?;
     write_parked(c, &checkpoint.parked, &moved)?;
     for (channel, seq) in &checkpoint.redriven {
         diesel::delete(exceptions::table.find((channel.0, *seq))).execute(c)?;
@@ -134,6 +136,29 @@ pub(in crate::store) fn checkpoint(
             .execute(c)?;
     }
     Ok(Checkpointed { moved })
+}
+
+/// What waits for its own attempts, and what waits no longer. A cursor that was moved meanwhile is told again.
+fn write_retries(c: &mut SqliteConnection, checkpoint: &Checkpoint, moved: &[ChannelKey]) -> QueryResult<()> {
+    for (channel, seq) in checkpoint.retried.iter().filter(|(channel, _)| !moved.contains(channel)) {
+        diesel::delete(exceptions::table.find((channel.0, *seq)).filter(exceptions::kind.eq(RETRY)))
+            .execute(c)?;
+    }
+    for retrying in checkpoint.retrying.iter().filter(|retrying| !moved.contains(&retrying.channel)) {
+        diesel::insert_into(exceptions::table)
+            .values(RetryRow::from(retrying))
+            .on_conflict((exceptions::channel, exceptions::seq))
+            .do_update()
+            .set((
+                exceptions::kind.eq(excluded(exceptions::kind)),
+                exceptions::status.eq(excluded(exceptions::status)),
+                exceptions::attempts.eq(excluded(exceptions::attempts)),
+                exceptions::error.eq(excluded(exceptions::error)),
+                exceptions::due_at_ms.eq(excluded(exceptions::due_at_ms)),
+            ))
+            .execute(c)?;
+    }
+    Ok(())
 }
 
 /// What was set aside. A cursor that was moved meanwhile has passed it in another way.

@@ -148,11 +148,7 @@ async fn set_place(connection: &mut Connection, standing: &Standing, end: i64) -
     let row = cursors::table.find(standing.channel);
     on!(connection, c => {
         diesel::update(row)
-            .set((
-                cursors::seq.eq(end),
-                cursors::moved.eq(cursors::moved + 1),
-                cursors::settled_map.eq(None::<Vec<u8>>),
-            ))
+            .set((cursors::seq.eq(end), cursors::moved.eq(cursors::moved + 1)))
             .execute(c)
             .await
     })?;

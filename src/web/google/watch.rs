@@ -64,6 +64,7 @@ fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<As
     let mut expiry = Asked { at, ttl_seconds: None };
     let mut claims = false;
     let mut catch_up = None;
+    let mut ordering = None;
     let mut signatures = None;
     let mut options = OptionsRequest::default();
     if let Some(mut params) = channel.take_object("params")? {
@@ -71,6 +72,7 @@ fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<As
         let yes = |text: &str| matches!(text, "true" | "\"true\"");
         claims = params.take("claims").is_some_and(|value| yes(value.get()));
         catch_up = params.take_word("catchUp", CatchUp::parse, "all or latest")?;
+        ordering = params.take_word("ordering", Ordering::parse, "fifo or none")?;
         options.lifecycle = params.take("lifecycle").map(|value| yes(value.get()));
         options.lifecycle_address = params.take_string("lifecycleAddress")?.map(Some);
         options.renewal = params.take_word("renewal", Renewal::parse, "none or auto")?;
@@ -94,7 +96,7 @@ fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<As
         catch_up,
         signatures,
         secret: None,
-        ordering: Ordering::default(),
+        ordering: ordering.unwrap_or_default(),
         options,
     };
     Ok(Asking { open, claims })

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use diesel::{
     prelude::*,
     result::QueryResult,
-    sql_types::{Array, BigInt, Bool, Nullable},
+    sql_types::{Array, BigInt, Binary, Bool, Nullable, Text},
+    upsert::excluded,
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -18,7 +19,7 @@ use crate::{
         attempts::NewAttemptRow,
         checkpoint::{Attempt, Checkpoint, Checkpointed, EndedRange, OUTCOMES_MAX, Parked},
         cursors::CursorRow,
-        exceptions::ExceptionRow,
+        exceptions::{ExceptionRow, RETRY, RetryRow},
         ranges::RangeRow,
         schema::{exceptions, notices, ranges, reminders},
     },
@@ -41,6 +42,7 @@ pub(in crate::store) async fn checkpoint(
     if !(checkpoint.repeated && is_in_ledger(c, &checkpoint.attempts).await?) {
         insert_attempts(c, &checkpoint.attempts).await?;
     }
+    write_retries(c, checkpoint, &moved).await?;
     write_parked(c, &checkpoint.parked, &moved).await?;
     for (channel, seq) in &checkpoint.redriven {
         diesel::delete(exceptions::table.find((channel.0, *seq))).execute(c).await?;
@@ -79,7 +81,7 @@ async fn update_cursors(c: &mut AsyncPgConnection, checkpoint: &Checkpoint) -> Q
         .await?;
     macro_rules! column {
         ($field:ident) => {
-            &rows.iter().map(|row| row.$field).collect::<Vec<_>>()
+            &rows.iter().map(|row| row.$field.clone()).collect::<Vec<_>>()
         };
     }
     let applied: Vec<Row> = diesel::sql_query(
@@ -87,10 +89,10 @@ async fn update_cursors(c: &mut AsyncPgConnection, checkpoint: &Checkpoint) -> Q
          set seq = u.seq, behind = u.behind, due_at_ms = u.due_at_ms, attempts = u.attempts,
              client_errors = u.client_errors, failing_since_ms = u.failing_since_ms,
              pinned_seq = u.pinned_seq, last_success_at_ms = u.last_success_at_ms,
-             failures = u.failures, refusals = u.refusals
-         from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             failures = u.failures, refusals = u.refusals, settled_map = u.settled_map
+         from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
            as u (channel, moved, seq, behind, due_at_ms, attempts, client_errors, failing_since_ms,
-                 pinned_seq, last_success_at_ms, failures, refusals)
+                 pinned_seq, last_success_at_ms, failures, refusals, settled_map)
          where c.channel = u.channel and c.moved = u.moved
          returning c.channel",
     )
@@ -106,6 +108,7 @@ async fn update_cursors(c: &mut AsyncPgConnection, checkpoint: &Checkpoint) -> Q
     .bind::<Array<Nullable<BigInt>>, _>(column!(last_success_at_ms))
     .bind::<Array<BigInt>, _>(column!(failures))
     .bind::<Array<BigInt>, _>(column!(refusals))
+    .bind::<Array<Nullable<Binary>>, _>(column!(settled_map))
     .load(c)
     .await?;
     let applied: std::collections::HashSet<i64> = applied.into_iter().map(|row| row.channel).collect();
@@ -176,6 +179,49 @@ async fn insert_attempts(c: &mut AsyncPgConnection, attempts: &[Attempt]) -> Que
     }
     let rows: Vec<NewAttemptRow> = attempts.iter().map(Into::into).collect();
     diesel::insert_into(crate::store::schema::attempts::table).values(&rows).execute(c).await?;
+    Ok(())
+}
+
+/// What waits for its own attempts, and what waits no longer. A cursor that was moved meanwhile is told again.
+async fn write_retries(
+    c: &mut AsyncPgConnection,
+    checkpoint: &Checkpoint,
+    moved: &[ChannelKey],
+) -> QueryResult<()> {
+    let (channels, seqs): (Vec<i64>, Vec<i64>) = checkpoint
+        .retried
+        .iter()
+        .filter(|(channel, _)| !moved.contains(channel))
+        .map(|(channel, seq)| (channel.0, *seq))
+        .unzip();
+    if !channels.is_empty() {
+        diesel::sql_query(
+            "delete from exceptions e using unnest($1, $2) as u (channel, seq)
+             where e.channel = u.channel and e.seq = u.seq and e.kind = $3",
+        )
+        .bind::<Array<BigInt>, _>(&channels)
+        .bind::<Array<BigInt>, _>(&seqs)
+        .bind::<Text, _>(RETRY)
+        .execute(c)
+        .await?;
+    }
+    let retrying = checkpoint.retrying.iter().filter(|retrying| !moved.contains(&retrying.channel));
+    let rows: Vec<RetryRow> = retrying.map(Into::into).collect();
+    for rows in rows.chunks(OUTCOMES_MAX) {
+        diesel::insert_into(exceptions::table)
+            .values(rows.to_vec())
+            .on_conflict((exceptions::channel, exceptions::seq))
+            .do_update()
+            .set((
+                exceptions::kind.eq(excluded(exceptions::kind)),
+                exceptions::status.eq(excluded(exceptions::status)),
+                exceptions::attempts.eq(excluded(exceptions::attempts)),
+                exceptions::error.eq(excluded(exceptions::error)),
+                exceptions::due_at_ms.eq(excluded(exceptions::due_at_ms)),
+            ))
+            .execute(c)
+            .await?;
+    }
     Ok(())
 }
 

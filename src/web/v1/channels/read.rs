@@ -107,10 +107,7 @@ fn take_signatures(channel: &mut Object<'_>) -> Result<Option<Vec<SignatureSchem
 }
 
 fn take_ordering(channel: &mut Object<'_>) -> Result<Option<Ordering>, FieldError> {
-    match channel.take_word("ordering", Ordering::parse, "fifo or none")? {
-        Some(Ordering::None) => Err(channel.error("ordering", NOT_YET)),
-        ordering => Ok(ordering),
-    }
+    channel.take_word("ordering", Ordering::parse, "fifo or none")
 }
 
 fn take_options(channel: &mut Object<'_>) -> Result<OptionsRequest, FieldError> {
