@@ -5,11 +5,10 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Store,
-    channels::{announce, lock, stand_where_fanned_is},
+    channels::{lock, revise, stand_where_fanned_is},
     checkpoint::Parked,
     connection::{Connection, on},
     error::StoreResult,
-    notices::raise_rev,
     schema::{cursors, exceptions},
 };
 use crate::domain::{channel::ChannelKey, time::Timestamp};
@@ -133,8 +132,7 @@ impl Store {
                         .execute(c)
                         .await
                 })?;
-                raise_rev(connection, key).await?;
-                announce(connection, key).await?;
+                revise(connection, key).await?;
                 Ok(seqs.len())
             })
         })
@@ -158,8 +156,7 @@ impl Store {
                     .execute(c)
                     .await
                 })?;
-                raise_rev(connection, key).await?;
-                announce(connection, key).await?;
+                revise(connection, key).await?;
                 Ok(settled)
             })
         })

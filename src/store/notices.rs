@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::{
     Store,
-    channels::announce,
+    channels::revise,
     connection::{Connection, on},
     error::{StoreError, StoreResult},
-    schema::{channels, notices},
+    schema::notices,
 };
 use crate::domain::{channel::ChannelKey, notice::NoticeKind, time::Timestamp};
 
@@ -75,8 +75,7 @@ impl Store {
             let body = body.clone();
             Box::pin(async move {
                 let n = create(connection, key, kind, &body, now).await?;
-                raise_rev(connection, key).await?;
-                announce(connection, key).await?;
+                revise(connection, key).await?;
                 Ok(n)
             })
         })
@@ -189,14 +188,6 @@ pub(super) async fn take_back(
         .set(notices::due_at_ms.eq(None::<i64>))
         .execute(c)
         .await
-    })?;
-    Ok(())
-}
-
-/// The engine looks at revisions to tell an old read from a new one.
-pub(super) async fn raise_rev(connection: &mut Connection, key: ChannelKey) -> StoreResult<()> {
-    on!(connection, c => {
-        diesel::update(channels::table.find(key.0)).set(channels::rev.eq(channels::rev + 1)).execute(c).await
     })?;
     Ok(())
 }

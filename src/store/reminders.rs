@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::{
     Store,
-    channels::{Locked, announce, lock},
+    channels::{Locked, lock, revise},
     connection::{Connection, on},
     error::StoreResult,
     exceptions::PARKED,
-    notices::{self, raise_rev},
+    notices,
     own::{self, Told},
     schema::{cursors, events, exceptions, reminders, resources, work},
 };
@@ -149,8 +149,7 @@ async fn follow_up(
     // A reminder that still waits says nothing that this one does not.
     notices::take_back(connection, key, &[NoticeKind::Claim]).await?;
     notices::create(connection, key, NoticeKind::Claim, &body, now).await?;
-    raise_rev(connection, key).await?;
-    announce(connection, key).await?;
+    revise(connection, key).await?;
     Ok(true)
 }
 

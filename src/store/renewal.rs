@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::{
     Store,
-    channels::{Locked, announce, lock, tell_renewed},
+    channels::{Locked, announce, lock, revise, tell_renewed},
     connection::{Connection, on},
     error::StoreResult,
-    notices::{self, raise_rev},
+    notices,
     own::{self, Told},
     schema::{attempts, channels, cursors, notices as notice_rows},
 };
@@ -190,8 +190,7 @@ async fn probe(
     };
     if !waits(connection, key, kind).await? {
         notices::create(connection, key, kind, &json!({}), now).await?;
-        raise_rev(connection, key).await?;
-        announce(connection, key).await?;
+        revise(connection, key).await?;
     }
     Ok(Looked::Probed)
 }
@@ -205,8 +204,7 @@ async fn warn(
     if locked.options.lifecycle && locked.state.sends() {
         notices::take_back(connection, key, &[NoticeKind::Expiring]).await?;
         notices::create(connection, key, NoticeKind::Expiring, &json!({}), now).await?;
-        raise_rev(connection, key).await?;
-        announce(connection, key).await?;
+        revise(connection, key).await?;
     }
     own::tell(connection, key, Told::Expiring, json!({}), now).await
 }

@@ -349,6 +349,15 @@ pub(in crate::store) async fn stand_where_fanned_is(
     Ok(())
 }
 
+/// Says that something about the channel has changed besides its own columns: the engine looks at revisions to tell an
+/// old read from a new one.
+pub(in crate::store) async fn revise(connection: &mut Connection, key: ChannelKey) -> StoreResult<()> {
+    on!(connection, c => {
+        diesel::update(channels::table.find(key.0)).set(channels::rev.eq(channels::rev + 1)).execute(c).await
+    })?;
+    announce(connection, key).await
+}
+
 /// Leaves word for the delivering node, which may be another one. SQLite has one node, whose bell is enough.
 pub(in crate::store) async fn announce(connection: &mut Connection, key: ChannelKey) -> StoreResult<()> {
     if let Handle::Postgres(c) = &mut connection.handle {

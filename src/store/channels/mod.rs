@@ -23,7 +23,7 @@ pub use self::{
     replay::ReplayOutcome,
 };
 pub(super) use self::{
-    change::{Locked, announce, freeze, lock, stand_where_fanned_is, tell_renewed},
+    change::{Locked, announce, freeze, lock, revise, stand_where_fanned_is, tell_renewed},
     expiry::{expiring_query, grace_query},
 };
 use super::{

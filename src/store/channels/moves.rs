@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde_json::json;
 
-use super::change::{Locked, announce, freeze, lock, lock_with_resource, stand_where_fanned_is};
+use super::change::{Locked, announce, freeze, lock, lock_with_resource, revise, stand_where_fanned_is};
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelState},
@@ -306,10 +306,6 @@ async fn advance(
         let (from, to, kind) = (stood + 1, seq, RangeKind::Cancelled);
         ranges::write(connection, &EndedRange { channel: key, from, to, kind, at: now }).await?;
     }
-    // The engine looks at revisions to tell an old read from a new one.
-    on!(connection, c => {
-        diesel::update(channels::table.find(key.0)).set(channels::rev.eq(channels::rev + 1)).execute(c).await
-    })?;
-    announce(connection, key).await?;
+    revise(connection, key).await?;
     Ok(Some(AdvanceOutcome::At(seq)))
 }
