@@ -10,6 +10,7 @@ use super::{
     channels::revise,
     connection::{Connection, on},
     error::{StoreError, StoreResult},
+    lanes::{due_query, load_due},
     schema::notices,
 };
 use crate::domain::{channel::ChannelKey, notice::NoticeKind, time::Timestamp};
@@ -89,39 +90,10 @@ impl Store {
         after: Option<(Timestamp, ChannelKey)>,
         limit: i64,
     ) -> StoreResult<Vec<(Timestamp, ChannelKey)>> {
-        self.read(move |connection| {
-            Box::pin(async move {
-                let (due, channel) = after.map_or((i64::MIN, 0), |(due, key)| (due.as_millis(), key.0));
-                let rows: Vec<(Option<i64>, i64)> = on!(connection, c => {
-                    due_notices_query!(by.as_millis(), due, channel, limit).load(c).await
-                })?;
-                let found = rows
-                    .into_iter()
-                    .filter_map(|(due, channel)| Some((Timestamp::from_millis(due?), ChannelKey(channel))));
-                Ok(found.collect())
-            })
-        })
-        .await
+        self.read(move |connection| Box::pin(async move { load_due!(connection, notices, by, after, limit) }))
+            .await
     }
 }
-
-macro_rules! due_notices_query {
-    ($now:expr, $due:expr, $channel:expr, $limit:expr) => {
-        notices::table
-            .filter(notices::due_at_ms.le($now))
-            // Implied by the next one, but this one an index can begin at.
-            .filter(notices::due_at_ms.ge($due))
-            .filter(
-                notices::due_at_ms
-                    .gt($due)
-                    .or(notices::due_at_ms.eq($due).and(notices::channel.gt($channel))),
-            )
-            .order((notices::due_at_ms, notices::channel))
-            .limit($limit)
-            .select((notices::due_at_ms, notices::channel))
-    };
-}
-pub(super) use due_notices_query;
 
 /// The notices of these channels that wait, oldest first.
 pub(super) async fn waiting(connection: &mut Connection, keys: &[i64]) -> StoreResult<Vec<Notice>> {
