@@ -96,11 +96,7 @@ impl Lane {
         let superseded = self.superseded_since(stood);
         actions.push(Action::Record(Record { attempt: send.attempt, parked, superseded, ..self.place() }));
         self.turn(was_probing, actions);
-        match outcome.verdict {
-            Verdict::Gone => self.end(actions),
-            Verdict::Moved => actions.push(Action::Readdress),
-            _ => {}
-        }
+        self.follow(outcome.verdict, actions);
         if parked.is_none() && self.may_be_poison(now) && !self.ping_asked {
             self.ping_asked = true;
             actions.push(Action::Ping);
@@ -130,11 +126,7 @@ impl Lane {
         self.redriven.insert(send.first, send.attempt);
         self.forget_concluded();
         actions.push(Action::Record(Record { attempt: send.attempt, parked, redriven, ..self.place() }));
-        match outcome.verdict {
-            Verdict::Gone => self.end(actions),
-            Verdict::Moved => actions.push(Action::Readdress),
-            _ => {}
-        }
+        self.follow(outcome.verdict, actions);
     }
 
     /// A notice never counts against the head. A 2xx proves that the receiver lives.
@@ -285,9 +277,16 @@ impl Lane {
         }
     }
 
-    fn end(&mut self, actions: &mut Vec<Action>) {
-        self.terms.active = false;
-        self.gone = true;
-        actions.push(Action::EndGone);
+    /// What an answer asks for besides this notification: the channel's end, or its new address.
+    fn follow(&mut self, verdict: Verdict, actions: &mut Vec<Action>) {
+        match verdict {
+            Verdict::Gone => {
+                self.terms.active = false;
+                self.gone = true;
+                actions.push(Action::EndGone);
+            }
+            Verdict::Moved => actions.push(Action::Readdress),
+            _ => {}
+        }
     }
 }
