@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use super::{
     Store,
-    channels::{Locked, lock, revise},
+    channels::{Locked, head_and_fanned, lock, revise},
     connection::{Connection, on},
     error::StoreResult,
     exceptions::PARKED,
     notices,
     own::{self, Told},
-    schema::{cursors, events, exceptions, reminders, resources, work},
+    schema::{cursors, events, exceptions, reminders},
 };
 use crate::domain::{
     channel::{ChannelKey, ChannelState},
@@ -221,15 +221,8 @@ async fn left(connection: &mut Connection, key: ChannelKey, locked: &Locked) -> 
     let (seq, behind): (i64, bool) = on!(connection, c => {
         cursors::table.find(key.0).select((cursors::seq, cursors::behind)).first(c).await
     })?;
-    let (head, fanned): (i64, Option<i64>) = on!(connection, c => {
-        resources::table
-            .left_join(work::table)
-            .filter(resources::id.eq(locked.resource.0))
-            .select((resources::head_seq, work::fanned_seq.nullable()))
-            .first(c)
-            .await
-    })?;
-    let seq = if behind { seq } else { seq.max(fanned.unwrap_or(head)) };
+    let (head, fanned) = head_and_fanned(connection, locked.resource).await?;
+    let seq = if behind { seq } else { seq.max(fanned) };
     let no_longer_pushed = matches!(locked.state, ChannelState::Suspended | ChannelState::Gone);
     let waiting = if no_longer_pushed { (locked.end_seq.unwrap_or(head) - seq).max(0) } else { 0 };
     if waiting == 0 && parked == 0 {

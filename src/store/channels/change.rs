@@ -324,12 +324,11 @@ pub(in crate::store) async fn freeze(
     Ok(())
 }
 
-/// A level cursor counts as `max(seq, fanned)`: writes that down, before it is made to stand by itself.
-pub(in crate::store) async fn stand_where_fanned_is(
+/// A resource's head, and what every level channel of it has had.
+pub(in crate::store) async fn head_and_fanned(
     connection: &mut Connection,
-    key: ChannelKey,
     resource: ResourceKey,
-) -> StoreResult<()> {
+) -> StoreResult<(i64, i64)> {
     // One statement: between two a publish could raise the head, and its event would count as had.
     let (head, fanned): (i64, Option<i64>) = on!(connection, c => {
         schema::resources::table
@@ -339,7 +338,17 @@ pub(in crate::store) async fn stand_where_fanned_is(
             .first(c)
             .await
     })?;
-    let fanned = fanned.unwrap_or(head);
+    // No work row means that every level channel has had the whole log.
+    Ok((head, fanned.unwrap_or(head)))
+}
+
+/// A level cursor counts as `max(seq, fanned)`: writes that down, before it is made to stand by itself.
+pub(in crate::store) async fn stand_where_fanned_is(
+    connection: &mut Connection,
+    key: ChannelKey,
+    resource: ResourceKey,
+) -> StoreResult<()> {
+    let (_, fanned) = head_and_fanned(connection, resource).await?;
     on!(connection, c => {
         diesel::update(cursors::table.find(key.0).filter(cursors::behind.eq(false)).filter(cursors::seq.lt(fanned)))
             .set(cursors::seq.eq(fanned))

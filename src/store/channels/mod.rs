@@ -23,7 +23,7 @@ pub use self::{
     replay::ReplayOutcome,
 };
 pub(super) use self::{
-    change::{Locked, announce, freeze, lock, revise, stand_where_fanned_is, tell_renewed},
+    change::{Locked, announce, freeze, head_and_fanned, lock, revise, stand_where_fanned_is, tell_renewed},
     expiry::{expiring_query, grace_query},
 };
 use super::{
