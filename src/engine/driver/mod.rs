@@ -88,17 +88,20 @@ enum Message {
         stretch: Stretch,
         chunks: Vec<Chunk>,
     },
-    /// What a sweep found.
-    Found {
-        busy: Vec<BusyResource>,
-        due: Vec<ChannelKey>,
-        /// Channels that are to be told something.
-        told: Vec<ChannelKey>,
-        done: bool,
-    },
+    Found(Found),
     Poll,
     /// A read found the store closed: nothing can be found or made durable any more.
     StoreClosed,
+}
+
+/// What a sweep found: page by page, the last one empty and `done`.
+#[derive(Default)]
+struct Found {
+    busy: Vec<BusyResource>,
+    due: Vec<ChannelKey>,
+    /// Channels that are to be told something.
+    told: Vec<ChannelKey>,
+    done: bool,
 }
 
 struct Driver {
@@ -321,7 +324,7 @@ impl Driver {
                 }
             }
             Message::Scanned { stretch, chunks } => self.on_scanned(stretch, chunks),
-            Message::Found { busy, due, told, done } => {
+            Message::Found(Found { busy, due, told, done }) => {
                 self.take_found(busy, due);
                 self.take_told(told);
                 if done {
