@@ -20,6 +20,7 @@ on_both!(
     a_receiver_that_asked_is_reminded_and_goes_on_with_a_2xx,
     one_that_did_not_ask_is_probed_and_never_told,
     warnings_come_once_and_a_renewal_ends_them,
+    a_warning_that_fails_after_the_renewal_is_forgotten,
     the_end_is_told_and_grace_keeps_what_came_meanwhile,
     a_paused_channel_that_expires_comes_back_paused,
     a_quiet_channel_renews_itself_for_ninety_days,
@@ -310,6 +311,25 @@ async fn warnings_come_once_and_a_renewal_ends_them(kind: Kind) {
     assert_eq!(told.iter().filter(|told| *told == "channel.expiring c").count(), 2);
     assert_eq!(told.iter().filter(|told| *told == "channel.expiring plain").count(), 2);
     assert!(told.contains(&"channel.renewed c".to_owned()));
+}
+
+async fn a_warning_that_fails_after_the_renewal_is_forgotten(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    opened(&app, &receiver, "c", json!({ "lifecycle": true, "ttlSeconds": 100 * 3_600 })).await;
+    app.advance(hours(81)).await;
+    receiver.answer(Answer::Hang);
+    app.server().jobs.run_once(JobName::Renewal).await.unwrap();
+    receiver.wait_for(2).await;
+    // Renewed while the warning is on its way: it is taken back.
+    assert_eq!(app.patch("c", json!({ "ttlSeconds": 100 * 3_600 })).await.status, 200);
+    receiver.answer(Answer::ok());
+    receiver.release_with(&Answer::status(500));
+    app.settle().await;
+    app.advance(seconds(60)).await;
+    assert_eq!(notices(&receiver.received()), ["expiring", "renewed"]);
+    publish(&app, 1).await;
+    assert_eq!(heads(&receiver.received()), [1, 2], "the channel goes on");
 }
 
 async fn the_end_is_told_and_grace_keeps_what_came_meanwhile(kind: Kind) {

@@ -113,7 +113,7 @@ impl Lane {
         match outcome.verdict {
             Verdict::Ours => {
                 self.hold_until = Some(now.plus(OURS_WAIT));
-                self.redrives.insert(send.first, send.attempt.saturating_sub(1));
+                self.redrive_again(send);
                 return;
             }
             Verdict::Delivered => {
@@ -148,7 +148,7 @@ impl Lane {
         let was_probing = self.terms.probing;
         if outcome.verdict == Verdict::Ours {
             self.hold_until = Some(now.plus(OURS_WAIT));
-            self.notices.insert(0, notice);
+            self.tell_again(notice);
             return;
         }
         notice.attempts = notice.attempts.saturating_add(1);
@@ -166,7 +166,8 @@ impl Lane {
                 self.try_at_once(now);
             }
         }
-        let wait = notice::wait_after(notice.attempts).filter(|_| outcome.verdict != Verdict::Delivered);
+        let is_over = outcome.verdict == Verdict::Delivered || self.withdrawn;
+        let wait = notice::wait_after(notice.attempts).filter(|_| !is_over);
         let left = wait.map(|wait| Waiting { due_at: now.plus(wait), ..notice });
         mark.due_at = left.map(|left| left.due_at);
         self.notices.extend(left);

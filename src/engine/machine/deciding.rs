@@ -112,6 +112,7 @@ impl Lane {
     /// Lets `cargo` leave.
     pub(super) fn depart(&mut self, cargo: Cargo, now: Timestamp) -> Action {
         self.hold_until = None;
+        self.withdrawn = false;
         if let (Cargo::Head | Cargo::Redrive(_), Some(bucket)) = (cargo, &mut self.bucket) {
             bucket.take(now);
         }

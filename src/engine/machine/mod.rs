@@ -93,6 +93,8 @@ pub struct Lane {
     redriven: BTreeMap<i64, u32>,
     /// Set aside and not durable yet, each with its outcome.
     parked: Vec<(u64, Parking)>,
+    /// What is on its way beside the log does not wait there any more: it was taken back or settled.
+    withdrawn: bool,
     /// A ping that shall prove the receiver has been asked for since the head's last failure.
     ping_asked: bool,
     /// It has proved so: one more refusal, and the payload is to blame.
@@ -152,6 +154,7 @@ impl Lane {
             told: BTreeMap::new(),
             redriven: BTreeMap::new(),
             parked: Vec::new(),
+            withdrawn: false,
             ping_asked: false,
             proven: false,
             outcomes: 0,
@@ -275,12 +278,12 @@ impl Lane {
                 Phase::InFlight { send, .. } => {
                     self.phase = Phase::Resting;
                     if send.redriven {
-                        self.redrives.insert(send.first, send.attempt.saturating_sub(1));
+                        self.redrive_again(send);
                     }
                 }
                 Phase::Telling { notice } => {
                     self.phase = Phase::Resting;
-                    self.notices.insert(0, notice);
+                    self.tell_again(notice);
                 }
                 Phase::Resting | Phase::Queued(_) => {}
             },
