@@ -361,8 +361,10 @@ impl Driver {
                 Action::Resume => self.change_state(key, NewState::Resumed),
                 Action::Ping => self.change_state(key, NewState::Pinged),
                 Action::Readdress => {
-                    if let Some(to) = moved_to.clone() {
-                        self.change_state(key, NewState::Readdressed { to });
+                    // Where the request went: had the address changed since, this would be no move.
+                    let from = self.lanes.get(key).map(|resident| resident.target.channel.address.clone());
+                    if let (Some(from), Some(to)) = (from, moved_to.clone()) {
+                        self.change_state(key, NewState::Readdressed { from, to });
                     }
                 }
             }

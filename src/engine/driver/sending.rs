@@ -122,7 +122,7 @@ impl Driver {
     pub(super) fn change_state(&mut self, key: ChannelKey, state: NewState) {
         let (context, inbox) = (Arc::clone(&self.context), self.inbox.clone());
         self.reading += 1;
-        if let (NewState::Readdressed { to }, Some(resident)) = (&state, self.lanes.get_mut(key)) {
+        if let (NewState::Readdressed { to, .. }, Some(resident)) = (&state, self.lanes.get_mut(key)) {
             resident.redirected_to = Some(to.clone());
         }
         let turned = match state {
@@ -146,8 +146,8 @@ impl Driver {
                     let ping = || store.create_notice(key, NoticeKind::Ping, Value::Null, now);
                     until_done(&context, ping).await.map(|_| true)
                 }
-                NewState::Readdressed { to } => {
-                    until_done(&context, || store.readdress_channel(key, to.clone())).await
+                NewState::Readdressed { from, to } => {
+                    until_done(&context, || store.readdress_channel(key, from.clone(), to.clone())).await
                 }
                 NewState::Suspended { probe_at } => {
                     until_done(&context, || store.suspend_channel(key, probe_at, reminding(), now)).await
@@ -179,5 +179,5 @@ pub enum NewState {
     /// Whether the receiver works is to be found out.
     Pinged,
     /// After a redirect that the channel takes over.
-    Readdressed { to: String },
+    Readdressed { from: String, to: String },
 }
