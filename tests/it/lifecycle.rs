@@ -24,7 +24,13 @@ on_both!(
     the_end_is_told_and_grace_keeps_what_came_meanwhile,
     a_paused_channel_that_expires_comes_back_paused,
     a_quiet_channel_renews_itself_for_ninety_days,
+    a_short_life_is_renewed_as_well,
+    one_that_begins_to_renew_itself_late_is_asked,
     a_dead_one_does_not_renew_itself,
+    one_that_is_suspended_when_it_comes_back_is_reminded,
+    a_suspended_one_is_woken_by_what_it_asks_for_now,
+    a_suspended_one_that_has_claimed_everything_is_reminded_of_more,
+    a_parked_sync_is_nothing_to_claim,
     notices_go_to_their_own_address,
     the_owner_hears_of_everything,
     four_days_down,
@@ -375,6 +381,115 @@ async fn a_quiet_channel_renews_itself_for_ninety_days(kind: Kind) {
     assert!(!told.is_empty() && told.iter().all(|kind| kind == "ping"), "{told:?}");
     publish(&app, 1).await;
     assert_eq!(heads(&receiver.received()), [1, 2]);
+}
+
+async fn a_short_life_is_renewed_as_well(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    let lives = [90, 120, 180, 240, 300, 420, 900];
+    for ttl in lives {
+        opened(&app, &receiver, &format!("c{ttl}"), json!({ "renewal": "auto", "ttlSeconds": ttl })).await;
+    }
+    // As cron would: the one every minute, the other oftener.
+    app.advance(seconds(35)).await;
+    for _ in 0..30 {
+        run(&app, JobName::Expiry).await;
+        run(&app, JobName::Renewal).await;
+        app.advance(seconds(30)).await;
+        run(&app, JobName::Expiry).await;
+        app.advance(seconds(30)).await;
+    }
+    for ttl in lives {
+        assert_eq!(state(&app, &format!("c{ttl}")).await, "active", "{ttl}");
+    }
+}
+
+async fn one_that_begins_to_renew_itself_late_is_asked(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    opened(&app, &receiver, "c", json!({ "ttlSeconds": 100 * 3_600 })).await;
+    app.advance(hours(97)).await;
+    assert_eq!(app.patch("c", json!({ "renewal": "auto" })).await.status, 200);
+    for _ in 0..3 {
+        run(&app, JobName::Renewal).await;
+        app.advance(seconds(60)).await;
+    }
+    assert_eq!(notices(&receiver.received()), ["ping"], "asked once");
+    assert_eq!(own_events(&app).await.iter().filter(|told| *told == "channel.renewed c").count(), 1);
+}
+
+/// Suspends `c`, with two events to claim.
+async fn suspended(app: &TestApp, receiver: &Receiver, options: Value) -> String {
+    let mut asked = json!({ "retry": { "schedule": ["0s"], "maxAttempts": 1 } });
+    asked.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    let channel = opened(app, receiver, "c", asked).await;
+    receiver.answer(Answer::status(503));
+    publish(app, 2).await;
+    assert_eq!(state(app, "c").await, "suspended");
+    app.advance(seconds(400)).await;
+    app.advance(seconds(400)).await;
+    url::Url::parse(channel["claimUrl"].as_str().unwrap()).unwrap().path().to_owned()
+}
+
+async fn one_that_is_suspended_when_it_comes_back_is_reminded(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    suspended(&app, &receiver, json!({ "lifecycle": true, "ttlSeconds": 3_600 })).await;
+    live(&app, hours(3), hours(1)).await;
+    assert_eq!(state(&app, "c").await, "expired");
+    assert_eq!(app.patch("c", json!({ "ttlSeconds": 1_000_000 })).await.status, 200);
+    app.settle().await;
+    assert_eq!(state(&app, "c").await, "suspended");
+    live(&app, seconds(800), seconds(400)).await;
+    receiver.answer(Answer::ok());
+    live(&app, hours(26), hours(1)).await;
+    assert_eq!(state(&app, "c").await, "active");
+    assert!(heads(&receiver.received()).ends_with(&[2, 3]));
+}
+
+async fn a_suspended_one_is_woken_by_what_it_asks_for_now(kind: Kind) {
+    for before in [true, false] {
+        let mut app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        suspended(&app, &receiver, json!({ "lifecycle": before })).await;
+        assert_eq!(app.patch("c", json!({ "lifecycle": !before })).await.status, 200);
+        app.settle().await;
+        app.restart().await;
+        receiver.answer(Answer::ok());
+        live(&app, hours(26), hours(1)).await;
+        assert_eq!(state(&app, "c").await, "active", "it was {before}");
+        assert!(heads(&receiver.received()).ends_with(&[2, 3]));
+    }
+}
+
+async fn a_suspended_one_that_has_claimed_everything_is_reminded_of_more(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    let claim = suspended(&app, &receiver, json!({ "lifecycle": true })).await;
+    let answer = app.call("POST", &format!("{claim}/ack"), "", Some(json!({ "through": 3 }))).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let before = notices(&receiver.received()).len();
+    live(&app, hours(26), hours(1)).await;
+    assert_eq!(notices(&receiver.received()).len(), before, "there is nothing to claim");
+    receiver.answer(Answer::ok());
+    publish(&app, 1).await;
+    live(&app, hours(26), hours(1)).await;
+    assert_eq!(state(&app, "c").await, "active");
+    assert!(heads(&receiver.received()).ends_with(&[4]));
+}
+
+async fn a_parked_sync_is_nothing_to_claim(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|request| match request.message_number() {
+        Some(1) if request.notice().is_none() => Answer::status(404),
+        _ => Answer::ok(),
+    });
+    opened(&app, &receiver, "c", json!({ "lifecycle": true, "retry": { "schedule": ["0s"] } })).await;
+    app.advance(seconds(10)).await;
+    live(&app, hours(26), hours(1)).await;
+    assert_eq!(heads(&receiver.received()), [1, 1, 1]);
+    assert_eq!(notices(&receiver.received()), [] as [String; 0]);
 }
 
 async fn a_dead_one_does_not_renew_itself(kind: Kind) {
