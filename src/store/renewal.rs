@@ -109,7 +109,7 @@ async fn look(
             Ok(Looked::Nothing)
         };
     }
-    let (failing, last_sent) = last_outcome(connection, key).await?;
+    let (failing, last_sent) = last_outcome(connection, key, &locked).await?;
     let answers = last_sent.is_some_and(|(at, delivered)| delivered && at >= life.last_third_at());
     if !failing && answers {
         renew(connection, key, &locked, life.length().max(RENEWED_MIN).min(longest), now).await?;
@@ -136,18 +136,24 @@ async fn look(
 async fn last_outcome(
     connection: &mut Connection,
     key: ChannelKey,
+    locked: &Locked,
 ) -> StoreResult<(bool, Option<(Timestamp, bool)>)> {
     let (head_attempts, since): (i64, Option<i64>) = on!(connection, c => {
         cursors::table.find(key.0).select((cursors::attempts, cursors::failing_since_ms)).first(c).await
     })?;
+    // What an address for notices alone says proves nothing of the receiver.
+    let elsewhere = locked.options.lifecycle_address.is_some();
     let last: Option<(i64, String)> = on!(connection, c => {
-        attempts::table
+        let mut query = attempts::table
             .filter(attempts::channel.eq(key.0))
             .order(attempts::id.desc())
             .select((attempts::started_at_ms, attempts::outcome))
-            .first(c)
-            .await
-            .optional()
+            .into_boxed();
+        if elsewhere {
+            query = query
+                .filter(attempts::notice.is_null().or(attempts::notice.eq(Some(NoticeKind::Ping.as_str()))));
+        }
+        query.first(c).await.optional()
     })?;
     let last = last.map(|(at, outcome)| (Timestamp::from_millis(at), outcome == Verdict::Delivered.as_str()));
     Ok((head_attempts > 0 || since.is_some(), last))
@@ -192,20 +198,31 @@ async fn probe(
     if warned {
         own::tell(connection, key, Told::Expiring, json!({}), now).await?;
     }
-    if failing && !locked.options.lifecycle {
+    let elsewhere = locked.options.lifecycle_address.is_some();
+    if warned
+        && locked.options.lifecycle
+        && elsewhere
+        && !waits(connection, key, NoticeKind::Expiring).await?
+    {
+        notices::create(connection, key, NoticeKind::Expiring, &json!({}), now).await?;
+        raise_rev(connection, key).await?;
+        announce(connection, key).await?;
+    }
+    if failing && (!locked.options.lifecycle || elsewhere) {
         return Ok(if warned { Looked::Warned } else { Looked::Nothing });
     }
     ask(connection, key, locked, now).await
 }
 
-/// Asks, unless that is on its way already.
+/// Asks the receiver itself, unless that is on its way already.
 async fn ask(
     connection: &mut Connection,
     key: ChannelKey,
     locked: &Locked,
     now: Timestamp,
 ) -> StoreResult<Looked> {
-    let kind = if locked.options.lifecycle { NoticeKind::Expiring } else { NoticeKind::Ping };
+    let told = locked.options.lifecycle && locked.options.lifecycle_address.is_none();
+    let kind = if told { NoticeKind::Expiring } else { NoticeKind::Ping };
     if !waits(connection, key, kind).await? {
         notices::create(connection, key, kind, &json!({}), now).await?;
         raise_rev(connection, key).await?;

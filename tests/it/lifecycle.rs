@@ -32,6 +32,8 @@ on_both!(
     a_suspended_one_that_has_claimed_everything_is_reminded_of_more,
     a_parked_sync_is_nothing_to_claim,
     notices_go_to_their_own_address,
+    what_another_address_answers_says_nothing_of_the_receiver,
+    who_takes_notices_alone_stays_suspended,
     the_owner_hears_of_everything,
     four_days_down,
 );
@@ -511,14 +513,58 @@ async fn notices_go_to_their_own_address(kind: Kind) {
         app.post("/v1/channels/c/ping", json!({ "name": "are.you.there", "data": { "n": 1 } })).await;
     assert_eq!(answer.status, 202, "{answer:?}");
     app.settle().await;
-    let told = desk.received();
+    // A ping asks the receiver itself.
+    let told = receiver.received().split_off(1);
     assert_eq!((told.len(), told[0].notice(), told[0].event()), (1, Some("ping"), Some("are.you.there")));
     assert_eq!(told[0].json()["data"], json!({ "n": 1 }));
     assert_eq!(told[0].webhook_id(), answer.json()["id"].as_str());
-    assert_eq!(numbers(&receiver.received()), [1]);
+    assert_eq!(app.post("/v1/channels/c/renew", Value::Null).await.status, 200);
+    app.settle().await;
+    assert_eq!(notices(&desk.received()), ["renewed"]);
+    assert_eq!(heads(&receiver.received()), [1]);
     assert_eq!(app.post("/v1/channels/c/pause", Value::Null).await.status, 200);
     let refused = app.post("/v1/channels/c/ping", Value::Null).await;
     assert_eq!((refused.status, refused.json()["code"].as_str()), (409, Some("channelPaused")));
+}
+
+async fn what_another_address_answers_says_nothing_of_the_receiver(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let (receiver, desk) = (Receiver::start().await, Receiver::start().await);
+    let told = json!({ "lifecycle": true, "lifecycleAddress": desk.url("/desk") });
+    let mut quiet = json!({ "renewal": "auto", "ttlSeconds": 30 * 3_600 });
+    quiet.as_object_mut().unwrap().extend(told.as_object().unwrap().clone());
+    opened(&app, &receiver, "quiet", quiet.clone()).await;
+    live(&app, hours(50), hours(1)).await;
+    assert_eq!(state(&app, "quiet").await, "active", "its receiver is pinged");
+    receiver.answer(Answer::status(500));
+    live(&app, hours(50), hours(1)).await;
+    assert_eq!(state(&app, "quiet").await, "expired");
+    assert!(notices(&desk.received()).contains(&"expiring".to_owned()));
+}
+
+async fn who_takes_notices_alone_stays_suspended(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    let retry = json!({ "schedule": ["0s", "10m"], "maxAttempts": 1 });
+    opened(&app, &receiver, "c", json!({ "lifecycle": true, "retry": retry })).await;
+    receiver.answer_with(|request| match (request.notice(), request.message_number()) {
+        (None, Some(2..)) => Answer::status(500),
+        _ => Answer::ok(),
+    });
+    publish(&app, 2).await;
+    assert_eq!(state(&app, "c").await, "suspended");
+    // Each notice has the head tried once.
+    assert_eq!(notices(&receiver.received()).len(), 2);
+    assert!(heads(&receiver.received()).len() <= 4, "{:?}", heads(&receiver.received()));
+    app.advance(hours(1)).await;
+    run(&app, JobName::Claims).await;
+    assert!(heads(&receiver.received()).len() <= 5);
+    assert!(!own_events(&app).await.contains(&"channel.resumed c".to_owned()));
+    receiver.answer(Answer::ok());
+    app.advance(hours(8)).await;
+    run(&app, JobName::Claims).await;
+    assert_eq!(state(&app, "c").await, "active");
+    assert!(heads(&receiver.received()).ends_with(&[2, 3]));
 }
 
 async fn the_owner_hears_of_everything(kind: Kind) {

@@ -80,7 +80,7 @@ impl Lane {
 
     /// Why the head may not leave now.
     fn wait_of_head(&self, now: Timestamp) -> Option<Wait> {
-        let only_reminded = self.terms.probing && self.terms.reminded;
+        let only_reminded = self.terms.probing && self.terms.reminded && !self.alive;
         if !self.is_pending() || !self.may_send(now) || self.is_far_ahead() || only_reminded {
             return Some(Wait::ForInput);
         }

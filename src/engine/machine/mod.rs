@@ -95,6 +95,8 @@ pub struct Lane {
     parked: Vec<(u64, Parking)>,
     /// What is on its way beside the log does not wait there any more: it was taken back or settled.
     withdrawn: bool,
+    /// Suspended, but a notice was answered with a 2xx: the head is tried once, and says whether the channel goes on.
+    alive: bool,
     /// A ping that shall prove the receiver has been asked for since the head's last failure.
     ping_asked: bool,
     /// It has proved so: one more refusal, and the payload is to blame.
@@ -155,6 +157,7 @@ impl Lane {
             redriven: BTreeMap::new(),
             parked: Vec::new(),
             withdrawn: false,
+            alive: false,
             ping_asked: false,
             proven: false,
             outcomes: 0,
@@ -330,6 +333,7 @@ impl Lane {
                     self.try_at_once(now);
                 }
                 self.terms = terms;
+                self.alive &= self.terms.probing;
                 if readdressed {
                     self.try_at_once(now);
                     if let Phase::InFlight { readdressed, .. } = &mut self.phase {
@@ -338,6 +342,7 @@ impl Lane {
                 }
             }
         }
+        self.go_free(&mut actions);
         self.fit_bucket(now);
         self.rein_in(now);
         actions.extend(self.go_on(now));

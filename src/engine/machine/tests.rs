@@ -536,7 +536,7 @@ fn a_new_filter_looks_again_at_what_only_the_old_one_has_passed() {
 fn an_answer_beside_a_notice_is_asked_for_again() {
     let mut lane = filtered(20);
     assert_eq!(lane.step(Input::Time, NOW), [Action::AskNext]);
-    let notice = Waiting { id: 1, attempts: 0, due_at: NOW, after_expiry: false };
+    let notice = Waiting { id: 1, attempts: 0, due_at: NOW, after_expiry: false, to_receiver: true };
     let waiting = Input::Waiting { notices: vec![notice], redrives: Vec::new() };
     assert_eq!(lane.step(waiting, NOW), [Action::AskSlot]);
     assert_eq!(lane.step(nothing(20), NOW), []);
@@ -560,7 +560,7 @@ fn a_filtered_lane_that_is_set_back_asks_anew() {
 }
 
 fn waiting(id: i64, attempts: u32) -> Input {
-    let notice = Waiting { id, attempts, due_at: NOW, after_expiry: false };
+    let notice = Waiting { id, attempts, due_at: NOW, after_expiry: false, to_receiver: true };
     Input::Waiting { notices: vec![notice], redrives: Vec::new() }
 }
 
@@ -686,7 +686,7 @@ fn a_hole_is_passed_without_a_request() {
 
 #[test]
 fn a_notice_that_is_taken_back_on_its_way_is_not_told_again() {
-    let notice = Waiting { id: 1, attempts: 0, due_at: NOW, after_expiry: false };
+    let notice = Waiting { id: 1, attempts: 0, due_at: NOW, after_expiry: false, to_receiver: true };
     let telling = || {
         let mut lane = Lane::load(10, 10, 10, Failing::default(), None, terms());
         lane.step(Input::Waiting { notices: vec![notice], redrives: Vec::new() }, NOW);
