@@ -121,6 +121,9 @@ struct Driver {
     /// The newest revision known of channels that changed while something was being read: what an older read
     /// brings of them is out of date.
     newest: HashMap<ChannelKey, i64>,
+    /// Suspensions and resumptions of a lane on their way to the store, the first of them under way: they are written
+    /// in their order.
+    turns: HashMap<ChannelKey, VecDeque<NewState>>,
     settlers: Vec<oneshot::Sender<()>>,
     stopping: bool,
     inbox: mpsc::UnboundedSender<Message>,
@@ -154,6 +157,7 @@ pub async fn run(
         held: Vec::new(),
         expected: HashSet::new(),
         newest: HashMap::new(),
+        turns: HashMap::new(),
         settlers: Vec::new(),
         stopping: false,
         inbox,

@@ -157,6 +157,11 @@ impl Driver {
     /// A lane's own turn is in the store: from now on it hears of its channel what the store says.
     pub(super) fn has_turned(&mut self, turned: Option<(ChannelKey, bool)>, lanes: &[LoadedLane]) {
         let Some((key, suspended)) = turned else { return };
+        self.next_turn(key);
+        if self.turns.contains_key(&key) {
+            // It has turned again since.
+            return;
+        }
         let Some(resident) = self.lanes.get_mut(key) else { return };
         if resident.turning == Some(suspended) {
             resident.turning = None;

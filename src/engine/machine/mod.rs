@@ -63,6 +63,7 @@ pub struct Terms {
 }
 
 /// A channel's place in its log, in memory.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a lane")]
 #[derive(Clone, Debug)]
 pub struct Lane {
     /// The virtual seq of the sync.
