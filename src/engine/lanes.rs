@@ -227,7 +227,10 @@ impl Resident {
     /// Where the slot is that the lane has asked for.
     pub fn origin(&self) -> &Origin {
         match self.lane.queued() {
-            Some(Cargo::Notice(_)) => self.target.notice_origin(),
+            Some(Cargo::Notice(id)) => {
+                let notice = self.notices.iter().find(|notice| notice.id == id);
+                notice.map_or(self.target.origin(), |notice| self.target.notice_origin(notice.kind))
+            }
             _ => self.target.origin(),
         }
     }

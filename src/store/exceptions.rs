@@ -21,7 +21,7 @@ const REDRIVE: &str = "redrive";
 pub const REDRIVES_MAX: i64 = 1_000;
 
 #[derive(Clone, Debug, Insertable, AsChangeset)]
-#[diesel(table_name = exceptions)]
+#[diesel(table_name = exceptions, treat_none_as_null = true)]
 pub(super) struct ExceptionRow {
     pub channel: i64,
     pub seq: i64,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Store,
-    channels::revise,
+    channels::{lock, revise},
     connection::{Connection, on},
     error::{StoreError, StoreResult},
     lanes::{due_query, load_due},
@@ -64,20 +64,24 @@ impl NoticeRow {
 }
 
 impl Store {
-    /// Makes a notice that is due at once. Returns its count among those of its kind.
+    /// Makes a notice that is due at once. Returns its count among those of its kind; `None`: nothing may leave.
     pub async fn create_notice(
         &self,
         key: ChannelKey,
         kind: NoticeKind,
         body: Value,
         now: Timestamp,
-    ) -> StoreResult<i64> {
+    ) -> StoreResult<Option<i64>> {
         self.write(move |connection| {
             let body = body.clone();
             Box::pin(async move {
+                let locked = lock(connection, key).await?;
+                if !locked.is_some_and(|locked| locked.state.sends()) {
+                    return Ok(None);
+                }
                 let n = create(connection, key, kind, &body, now).await?;
                 revise(connection, key).await?;
-                Ok(n)
+                Ok(Some(n))
             })
         })
         .await

@@ -59,6 +59,8 @@ pub struct Model {
     pub failing: Failing,
     pub parked: BTreeMap<i64, Parked>,
     pub pings: Vec<Ping>,
+    /// Suspended, but a ping was answered with a 2xx.
+    pub alive: bool,
     pub retry: Retry,
     pub latest: bool,
     pub filtered: bool,
@@ -85,6 +87,7 @@ impl Model {
             failing: Failing::default(),
             parked: BTreeMap::new(),
             pings: Vec::new(),
+            alive: false,
             retry: opening.retry,
             latest: opening.latest,
             filtered: opening.filtered,

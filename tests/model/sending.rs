@@ -35,7 +35,9 @@ impl Model {
             let answer = answer(&seen);
             sent.push((seen, answer));
             self.conclude(cargo, answer, now);
+            self.go_free();
         }
+        self.go_free();
         sent
     }
 
@@ -96,6 +98,7 @@ impl Model {
             Answer::Reset => (None, Duration::ZERO),
         };
         let delivered = status.is_some_and(|status| (200..300).contains(&status));
+        self.alive &= !matches!(cargo, Cargo::Head { .. });
         match cargo {
             Cargo::Ping(at) => self.conclude_ping(at, delivered, now),
             Cargo::Redriven(seq) if delivered => drop(self.parked.remove(&seq)),
@@ -115,7 +118,20 @@ impl Model {
         }
     }
 
-    /// A ping counts against nobody, but a 2xx is proof of life.
+    /// One that is alive and has nothing to be tried with goes on.
+    fn go_free(&mut self) {
+        if std::mem::take(&mut self.alive) && self.state == State::Suspended {
+            if self.cursor < self.last() {
+                self.alive = true;
+                return;
+            }
+            self.state = State::Active;
+            self.failing.since = None;
+            self.failing.failures = 0;
+        }
+    }
+
+    /// A ping counts against nobody, but a 2xx is a sign of life: the head is tried at once.
     fn conclude_ping(&mut self, at: usize, delivered: bool, now: Timestamp) {
         let ping = self.pings.remove(at);
         if !delivered {
@@ -123,9 +139,7 @@ impl Model {
             let wait = PING_WAITS.get(usize::try_from(attempts).unwrap() - 1);
             self.pings.extend(wait.map(|wait| Ping { attempts, due_at: now.plus(*wait) }));
         } else if self.state == State::Suspended {
-            self.state = State::Active;
-            self.failing.since = None;
-            self.failing.failures = 0;
+            self.alive = true;
             self.try_at_once(now);
         }
     }

@@ -124,6 +124,9 @@ struct Driver {
     /// The newest revision known of channels that changed while something was being read: what an older read
     /// brings of them is out of date.
     newest: HashMap<ChannelKey, i64>,
+    /// Suspensions and resumptions of a lane on their way to the store, the first of them under way: they are written
+    /// in their order.
+    turns: HashMap<ChannelKey, VecDeque<NewState>>,
     settlers: Vec<oneshot::Sender<()>>,
     stopping: bool,
     inbox: mpsc::UnboundedSender<Message>,
@@ -157,6 +160,7 @@ pub async fn run(
         held: Vec::new(),
         expected: HashSet::new(),
         newest: HashMap::new(),
+        turns: HashMap::new(),
         settlers: Vec::new(),
         stopping: false,
         inbox,
@@ -364,8 +368,10 @@ impl Driver {
                 Action::Resume => self.change_state(key, NewState::Resumed),
                 Action::Ping => self.change_state(key, NewState::Pinged),
                 Action::Readdress => {
-                    if let Some(to) = moved_to.clone() {
-                        self.change_state(key, NewState::Readdressed { to });
+                    // Where the request went: had the address changed since, this would be no move.
+                    let from = self.lanes.get(key).map(|resident| resident.target.channel.address.clone());
+                    if let (Some(from), Some(to)) = (from, moved_to.clone()) {
+                        self.change_state(key, NewState::Readdressed { from, to });
                     }
                 }
             }

@@ -20,12 +20,14 @@ use crate::{
 };
 
 /// What a lane hears of what waits beside its log.
-fn waiting(notices: &[Notice], redrives: &[WaitingRedrive]) -> Input {
+fn waiting(channel: &Channel, notices: &[Notice], redrives: &[WaitingRedrive]) -> Input {
+    let elsewhere = channel.options.lifecycle_address.is_some();
     let notices = notices.iter().map(|notice| Waiting {
         id: notice.id,
         attempts: notice.attempts,
         due_at: notice.due_at,
         after_expiry: notice.kind == NoticeKind::Expired,
+        to_receiver: notice.kind == NoticeKind::Ping || !elsewhere,
     });
     let redrives = redrives.iter().map(|redrive| Redrive { seq: redrive.seq, attempts: redrive.attempts });
     Input::Waiting { notices: notices.collect(), redrives: redrives.collect() }
@@ -57,7 +59,7 @@ impl Driver {
             self.terms(&loaded.channel),
         );
         lane.delay_first_attempt(self.context.clock.now());
-        let waiting = waiting(&loaded.notices, &loaded.redrives);
+        let waiting = waiting(&loaded.channel, &loaded.notices, &loaded.redrives);
         let resident = Resident {
             notices: loaded.notices,
             redrives: loaded.redrives,
@@ -92,7 +94,7 @@ impl Driver {
         self.newest.insert(key, loaded.channel.rev);
         let mut terms = self.terms(&loaded.channel);
         let active = terms.active;
-        let waiting = waiting(&loaded.notices, &loaded.redrives);
+        let waiting = waiting(&loaded.channel, &loaded.notices, &loaded.redrives);
         let Some(resident) = self.lanes.get_mut(key) else {
             // One that has ended may still have to be told so.
             if active || !loaded.notices.is_empty() {
@@ -107,6 +109,7 @@ impl Driver {
         let readdressed = resident.target.channel.address != *new_address
             && resident.redirected_to.as_ref() != Some(new_address);
         let rewound = resident.target.channel.replays != loaded.channel.replays;
+        let waited_at = resident.origin().clone();
         resident.notices = loaded.notices;
         resident.redrives = loaded.redrives;
         // `moved` rises with everything that sets the row from outside, so that no older checkpoint undoes it. The
@@ -117,7 +120,6 @@ impl Driver {
         resident.stored_behind |= loaded.cursor.behind;
         let target = Arc::new(self.target(loaded.channel));
         if let Some(resident) = self.lanes.get_mut(key) {
-            let waited_at = resident.origin().clone();
             if resident.target.filter != target.filter {
                 resident.lane.look_again_after(loaded.cursor.seq);
             }
@@ -155,6 +157,11 @@ impl Driver {
     /// A lane's own turn is in the store: from now on it hears of its channel what the store says.
     pub(super) fn has_turned(&mut self, turned: Option<(ChannelKey, bool)>, lanes: &[LoadedLane]) {
         let Some((key, suspended)) = turned else { return };
+        self.next_turn(key);
+        if self.turns.contains_key(&key) {
+            // It has turned again since.
+            return;
+        }
         let Some(resident) = self.lanes.get_mut(key) else { return };
         if resident.turning == Some(suspended) {
             resident.turning = None;

@@ -120,19 +120,36 @@ impl Driver {
 
     /// An outcome changes the channel itself; the lane hears of it as of any other change.
     pub(super) fn change_state(&mut self, key: ChannelKey, state: NewState) {
-        let (context, inbox) = (Arc::clone(&self.context), self.inbox.clone());
-        self.reading += 1;
-        if let (NewState::Readdressed { to }, Some(resident)) = (&state, self.lanes.get_mut(key)) {
+        if let (NewState::Readdressed { to, .. }, Some(resident)) = (&state, self.lanes.get_mut(key)) {
             resident.redirected_to = Some(to.clone());
         }
-        let turned = match state {
-            NewState::Suspended { .. } => Some(true),
-            NewState::Resumed => Some(false),
-            _ => None,
-        };
-        if let (Some(suspended), Some(resident)) = (turned, self.lanes.get_mut(key)) {
-            resident.turning = Some(suspended);
+        if let Some(suspended) = state.turns() {
+            if let Some(resident) = self.lanes.get_mut(key) {
+                resident.turning = Some(suspended);
+            }
+            let turns = self.turns.entry(key).or_default();
+            turns.push_back(state.clone());
+            if turns.len() > 1 {
+                return;
+            }
         }
+        self.write_state(key, state);
+    }
+
+    /// A turn is written: the next one may be.
+    pub(super) fn next_turn(&mut self, key: ChannelKey) {
+        let Some(turns) = self.turns.get_mut(&key) else { return };
+        turns.pop_front();
+        match turns.front().cloned() {
+            Some(next) => self.write_state(key, next),
+            None => drop(self.turns.remove(&key)),
+        }
+    }
+
+    fn write_state(&mut self, key: ChannelKey, state: NewState) {
+        let (context, inbox) = (Arc::clone(&self.context), self.inbox.clone());
+        self.reading += 1;
+        let turned = state.turns();
         self.tasks.spawn("change of a channel's state", async move {
             let now = context.clock.now();
             let store = &context.store;
@@ -146,8 +163,8 @@ impl Driver {
                     let ping = || store.create_notice(key, NoticeKind::Ping, Value::Null, now);
                     until_done(&context, ping).await.map(|_| true)
                 }
-                NewState::Readdressed { to } => {
-                    until_done(&context, || store.readdress_channel(key, to.clone())).await
+                NewState::Readdressed { from, to } => {
+                    until_done(&context, || store.readdress_channel(key, from.clone(), to.clone())).await
                 }
                 NewState::Suspended { probe_at } => {
                     until_done(&context, || store.suspend_channel(key, probe_at, reminding(), now)).await
@@ -179,5 +196,16 @@ pub enum NewState {
     /// Whether the receiver works is to be found out.
     Pinged,
     /// After a redirect that the channel takes over.
-    Readdressed { to: String },
+    Readdressed { from: String, to: String },
+}
+
+impl NewState {
+    /// Whether it suspends the channel or lets it go on, if it does either.
+    const fn turns(&self) -> Option<bool> {
+        match self {
+            Self::Suspended { .. } => Some(true),
+            Self::Resumed => Some(false),
+            _ => None,
+        }
+    }
 }

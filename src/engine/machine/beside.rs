@@ -1,6 +1,6 @@
 //! What waits beside the log – notices, and parked notifications that get another attempt – and what leaves it by age.
 
-use super::{Ahead, Lane, Phase, Redrive, Waiting};
+use super::{Ahead, Lane, Phase, Redrive, Send, Waiting};
 use crate::domain::cursor::Failing;
 
 /// Concluded notices and redriven notifications that a lane remembers.
@@ -21,7 +21,9 @@ impl Lane {
     /// twice.
     pub(super) fn wait_for(&mut self, mut notices: Vec<Waiting>, redrives: &[Redrive]) {
         if let Phase::Telling { notice } = self.phase {
+            let all = notices.len();
             notices.retain(|waiting| waiting.id != notice.id);
+            self.withdrawn = notices.len() == all;
         }
         let own = |waiting: Waiting| match self.told.get(&waiting.id) {
             Some(left) => *left,
@@ -33,7 +35,22 @@ impl Lane {
             .filter(|redrive| self.redriven.get(&redrive.seq).is_none_or(|had| redrive.attempts >= *had));
         self.redrives = open.map(|redrive| (redrive.seq, redrive.attempts)).collect();
         if let Phase::InFlight { send, .. } = self.phase {
-            self.redrives.remove(&send.first);
+            let waits = self.redrives.remove(&send.first).is_some();
+            self.withdrawn = send.redriven && !waits;
+        }
+    }
+
+    /// The notice did not leave: it waits again, if it still does there.
+    pub(super) fn tell_again(&mut self, notice: Waiting) {
+        if !self.withdrawn {
+            self.notices.insert(0, notice);
+        }
+    }
+
+    /// The redriven notification did not leave.
+    pub(super) fn redrive_again(&mut self, send: Send) {
+        if !self.withdrawn {
+            self.redrives.insert(send.first, send.attempt.saturating_sub(1));
         }
     }
 

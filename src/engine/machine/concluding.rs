@@ -91,6 +91,7 @@ impl Lane {
             }
             _ => {}
         }
+        self.alive = false;
         self.outcomes += 1;
         self.parked.extend(parked.map(|parking| (self.outcomes, parking)));
         let superseded = self.superseded_since(stood);
@@ -109,7 +110,7 @@ impl Lane {
         match outcome.verdict {
             Verdict::Ours => {
                 self.hold_until = Some(now.plus(OURS_WAIT));
-                self.redrives.insert(send.first, send.attempt.saturating_sub(1));
+                self.redrive_again(send);
                 return;
             }
             Verdict::Delivered => {
@@ -129,7 +130,7 @@ impl Lane {
         self.follow(outcome.verdict, actions);
     }
 
-    /// A notice never counts against the head. A 2xx proves that the receiver lives.
+    /// A notice never counts against the head. A 2xx is a sign of life: a suspended head is tried at once.
     fn conclude_notice(
         &mut self,
         mut notice: Waiting,
@@ -137,28 +138,26 @@ impl Lane {
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
-        let was_probing = self.terms.probing;
         if outcome.verdict == Verdict::Ours {
             self.hold_until = Some(now.plus(OURS_WAIT));
-            self.notices.insert(0, notice);
+            self.tell_again(notice);
             return;
         }
         notice.attempts = notice.attempts.saturating_add(1);
         let mut mark = NoticeMark { id: notice.id, attempts: notice.attempts, due_at: None };
         if outcome.verdict == Verdict::Delivered {
-            if was_probing {
-                self.terms.probing = false;
-                self.failing.since = None;
-                self.failing.failures = 0;
+            if self.terms.probing {
+                self.alive = true;
                 self.try_at_once(now);
             }
-            if self.may_be_poison(now) {
+            if notice.to_receiver && self.may_be_poison(now) {
                 // It works. If it refuses the payload once more, that is to blame.
                 self.proven = true;
                 self.try_at_once(now);
             }
         }
-        let wait = notice::wait_after(notice.attempts).filter(|_| outcome.verdict != Verdict::Delivered);
+        let is_over = outcome.verdict == Verdict::Delivered || self.withdrawn;
+        let wait = notice::wait_after(notice.attempts).filter(|_| !is_over);
         let left = wait.map(|wait| Waiting { due_at: now.plus(wait), ..notice });
         mark.due_at = left.map(|left| left.due_at);
         self.notices.extend(left);
@@ -167,7 +166,15 @@ impl Lane {
         self.forget_concluded();
         let attempt = notice.attempts;
         actions.push(Action::Record(Record { attempt, notice: Some(mark), ..self.place() }));
-        if was_probing && !self.terms.probing {
+    }
+
+    /// A suspended receiver that is alive and has nothing to be tried with goes on.
+    pub(super) fn go_free(&mut self, actions: &mut Vec<Action>) {
+        if self.alive && !self.is_pending() && self.phase == Phase::Resting {
+            self.alive = false;
+            self.terms.probing = false;
+            self.failing.since = None;
+            self.failing.failures = 0;
             actions.push(Action::Resume);
         }
     }

@@ -80,7 +80,7 @@ impl Lane {
 
     /// Why the head may not leave now.
     fn wait_of_head(&self, now: Timestamp) -> Option<Wait> {
-        let only_reminded = self.terms.probing && self.terms.reminded;
+        let only_reminded = self.terms.probing && self.terms.reminded && !self.alive;
         if !self.is_pending() || !self.may_send(now) || self.is_far_ahead() || only_reminded {
             return Some(Wait::ForInput);
         }
@@ -112,6 +112,7 @@ impl Lane {
     /// Lets `cargo` leave.
     pub(super) fn depart(&mut self, cargo: Cargo, now: Timestamp) -> Action {
         self.hold_until = None;
+        self.withdrawn = false;
         if let (Cargo::Head | Cargo::Redrive(_), Some(bucket)) = (cargo, &mut self.bucket) {
             bucket.take(now);
         }

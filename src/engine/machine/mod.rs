@@ -63,6 +63,7 @@ pub struct Terms {
 }
 
 /// A channel's place in its log, in memory.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a lane")]
 #[derive(Clone, Debug)]
 pub struct Lane {
     /// The virtual seq of the sync.
@@ -93,6 +94,10 @@ pub struct Lane {
     redriven: BTreeMap<i64, u32>,
     /// Set aside and not durable yet, each with its outcome.
     parked: Vec<(u64, Parking)>,
+    /// What is on its way beside the log does not wait there any more: it was taken back or settled.
+    withdrawn: bool,
+    /// Suspended, but a notice was answered with a 2xx: the head is tried once, and says whether the channel goes on.
+    alive: bool,
     /// A ping that shall prove the receiver has been asked for since the head's last failure.
     ping_asked: bool,
     /// It has proved so: one more refusal, and the payload is to blame.
@@ -152,6 +157,8 @@ impl Lane {
             told: BTreeMap::new(),
             redriven: BTreeMap::new(),
             parked: Vec::new(),
+            withdrawn: false,
+            alive: false,
             ping_asked: false,
             proven: false,
             outcomes: 0,
@@ -275,12 +282,12 @@ impl Lane {
                 Phase::InFlight { send, .. } => {
                     self.phase = Phase::Resting;
                     if send.redriven {
-                        self.redrives.insert(send.first, send.attempt.saturating_sub(1));
+                        self.redrive_again(send);
                     }
                 }
                 Phase::Telling { notice } => {
                     self.phase = Phase::Resting;
-                    self.notices.insert(0, notice);
+                    self.tell_again(notice);
                 }
                 Phase::Resting | Phase::Queued(_) => {}
             },
@@ -327,6 +334,7 @@ impl Lane {
                     self.try_at_once(now);
                 }
                 self.terms = terms;
+                self.alive &= self.terms.probing;
                 if readdressed {
                     self.try_at_once(now);
                     if let Phase::InFlight { readdressed, .. } = &mut self.phase {
@@ -335,6 +343,7 @@ impl Lane {
                 }
             }
         }
+        self.go_free(&mut actions);
         self.fit_bucket(now);
         self.rein_in(now);
         actions.extend(self.go_on(now));

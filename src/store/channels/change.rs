@@ -19,6 +19,7 @@ use crate::{
         error::{StoreError, StoreResult},
         notices,
         own::{self, Told},
+        reminders,
         resources::{self, Head},
         schema::{self, channels, cursors, work},
     },
@@ -64,24 +65,26 @@ impl Store {
 }
 
 impl Store {
-    /// Takes over where a receiver has moved to. Nothing is tried sooner for it: two addresses that send each other
+    /// Takes over where a receiver has moved to, unless the channel has left the one that said so. Nothing is tried sooner for it: two addresses that send each other
     /// their visitors must not be run between.
-    pub async fn readdress_channel(&self, key: ChannelKey, to: String) -> StoreResult<bool> {
+    pub async fn readdress_channel(&self, key: ChannelKey, from: String, to: String) -> StoreResult<bool> {
         self.write(move |connection| {
-            let to = to.clone();
+            let (from, to) = (from.clone(), to.clone());
             Box::pin(async move {
                 let Some(locked) = lock(connection, key).await? else { return Ok(false) };
                 if !locked.lives() {
                     return Ok(false);
                 }
-                on!(connection, c => {
-                    diesel::update(channels::table.find(key.0))
+                let changed = on!(connection, c => {
+                    diesel::update(channels::table.find(key.0).filter(channels::address.eq(&from)))
                         .set((channels::address.eq(&to), channels::rev.eq(channels::rev + 1)))
                         .execute(c)
                         .await
                 })?;
-                announce(connection, key).await?;
-                Ok(true)
+                if changed > 0 {
+                    announce(connection, key).await?;
+                }
+                Ok(changed > 0)
             })
         })
         .await
@@ -203,6 +206,7 @@ async fn apply(
         expires_at: change.expires_at.unwrap_or(locked.expires_at),
         renewal: change.options.as_ref().unwrap_or(&locked.options).renewal,
     };
+    let lives_anew = change.expires_at.is_some() || life.renewal != locked.options.renewal;
     if let Some(options) = &change.options {
         replace_filter(connection, key, &locked, options, now).await?;
     }
@@ -221,7 +225,8 @@ async fn apply(
         state: revived.then_some(state.as_str()),
         ended_at_ms: revived.then_some(None),
         granted_at_ms: Some(life.granted_at.as_millis()),
-        look_at_ms: Some(life.look_from(now).map(Timestamp::as_millis)),
+        // A mark that has passed and was not looked at yet is not forgotten by a change of something else.
+        look_at_ms: lives_anew.then(|| life.look_from(now).map(Timestamp::as_millis)),
     };
     if let Some(address) = &change.address {
         // A new receiver need not wait for what the old one has earned, whether or not the channel is in memory.
@@ -250,13 +255,41 @@ async fn apply(
                 .await
         })?;
     }
+    let lifecycle = change.options.as_ref().unwrap_or(&locked.options).lifecycle;
+    if state == ChannelState::Suspended {
+        wake_suspended(connection, key, &locked, lifecycle, now).await?;
+    }
     announce(connection, key).await?;
     if change.expires_at.is_some() {
-        let lifecycle = change.options.as_ref().unwrap_or(&locked.options).lifecycle;
         tell_renewed(connection, key, lifecycle && state.sends(), now).await?;
         own::tell(connection, key, Told::Renewed, json!({}), now).await?;
     }
     Ok(true)
+}
+
+/// A suspended channel is woken by its reminders where it asked for notices, else by time: by the one that it has now.
+async fn wake_suspended(
+    connection: &mut Connection,
+    key: ChannelKey,
+    locked: &Locked,
+    lifecycle: bool,
+    now: Timestamp,
+) -> StoreResult<()> {
+    let switched = lifecycle != locked.options.lifecycle;
+    if switched {
+        let due = (!lifecycle).then(|| now.as_millis());
+        on!(connection, c => {
+            diesel::update(cursors::table.find(key.0))
+                .set((cursors::due_at_ms.eq(due), cursors::moved.eq(cursors::moved + 1)))
+                .execute(c)
+                .await
+        })?;
+    }
+    // While it was expired there was nothing to remind of.
+    if switched || locked.state == ChannelState::Expired {
+        reminders::wake(connection, key, now).await?;
+    }
+    Ok(())
 }
 
 /// Warnings of an end that is off are not true any more.
