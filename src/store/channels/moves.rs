@@ -5,7 +5,10 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde_json::json;
 
-use super::change::{Locked, announce, freeze, lock, lock_with_resource, revise, stand_where_fanned_is};
+use super::{
+    change::{announce, freeze, revise, stand_where_fanned_is},
+    locked::{Locked, lock, lock_with_resource},
+};
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelState},
