@@ -65,6 +65,9 @@ pub struct Model {
     pub parked: BTreeMap<i64, Parked>,
     pub pings: Vec<Ping>,
     pub pinged: i64,
+    /// A crash came since one was made: a server that reads the channel with its resource learns of it from the next
+    /// sweep alone.
+    pub pings_unread: bool,
     /// How many parked notifications got another attempt.
     pub redriven: usize,
     pub retry: Retry,
@@ -95,6 +98,7 @@ impl Model {
             parked: BTreeMap::new(),
             pings: Vec::new(),
             pinged: 0,
+            pings_unread: false,
             redriven: 0,
             retry: opening.retry,
             latest: opening.latest,

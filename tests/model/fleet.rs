@@ -11,9 +11,9 @@ use crate::{
     base::Kind,
     calls::Handle,
     channel::Model,
-    command::Command,
+    command::{Command, Seen},
     coverage::Coverage,
-    history::{History, ROUNDS, Weeks},
+    history::{Answer, History, ROUNDS, Weeks},
     judge::{Broken, Life},
     world::{World, answer},
 };
@@ -45,6 +45,10 @@ pub async fn live(kind: Kind, seed: u64, fleet: u64, indices: Vec<u64>) -> Resul
             Ok(coverage)
         }
     }
+}
+
+fn is_same(sent: &[(Seen, Answer)], seen: &[Seen]) -> bool {
+    sent.iter().map(|(seen, _)| seen).eq(seen)
 }
 
 struct Fleet {
@@ -93,16 +97,14 @@ impl Fleet {
         self.moments.push(self.world.now());
         self.turn(round).await;
         if self.weeks.midway_crash == round {
-            self.world.crash().await;
-            self.note("the server crashes with requests under way, and starts again");
+            self.crash("the server crashes with requests under way, and starts again").await;
             self.drain_around_crash(round);
         } else {
             self.world.settle().await;
             self.drain(round);
         }
         if self.weeks.still_crash == round {
-            self.world.crash().await;
-            self.note("the server crashes and starts again");
+            self.crash("the server crashes and starts again").await;
             self.drain(round);
         }
         self.world.advance(self.weeks.steps[round]).await;
@@ -126,6 +128,14 @@ impl Fleet {
             self.drain(round);
         }
         self.look().await;
+    }
+
+    async fn crash(&mut self, how: &str) {
+        self.world.crash().await;
+        self.note(how);
+        for life in &mut self.lives {
+            life.model.pings_unread = !life.model.pings.is_empty();
+        }
     }
 
     /// Every life does what it does in this round.
@@ -170,8 +180,16 @@ impl Fleet {
         let now = self.world.now();
         for (slot, life) in self.lives.iter_mut().enumerate() {
             let Life { model, history, .. } = life;
-            let sent = model.drain(now, |seen| answer(history, round, seen));
-            life.sees(&sent, &self.world.take_seen(slot));
+            let seen = self.world.take_seen(slot);
+            let mut unaware = model.clone();
+            let mut sent = model.drain(now, |seen| answer(history, round, seen));
+            if unaware.pings_unread && !is_same(&sent, &seen) {
+                let sent_late = unaware.drain_pings_last(now, |seen| answer(history, round, seen));
+                if is_same(&sent_late, &seen) {
+                    (*model, sent) = (unaware, sent_late);
+                }
+            }
+            life.sees(&sent, &seen);
         }
     }
 

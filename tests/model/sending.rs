@@ -40,6 +40,21 @@ impl Model {
         sent
     }
 
+    /// As a server does that does not know yet of the pings that wait: they come last.
+    pub fn drain_pings_last(
+        &mut self,
+        now: Timestamp,
+        answer: impl Fn(&Seen) -> Answer,
+    ) -> Vec<(Seen, Answer)> {
+        let pings = std::mem::take(&mut self.pings);
+        let mut sent = self.drain(now, &answer);
+        if self.sends() {
+            self.pings = pings;
+        }
+        sent.extend(self.drain(now, answer));
+        sent
+    }
+
     fn next(&mut self, now: Timestamp) -> Option<Cargo> {
         if !self.sends() || now >= self.expires_at {
             return None;
