@@ -2,8 +2,8 @@
 //! requests, reads, writes – happens in tasks of its own, which report back through the inbox.
 //!
 //! This file is the loop and what it hears. `residence` brings lanes into memory and lets them go, `sending` gives
-//! out slots, `reading` and `saving` talk to the store, `filtering` finds the next event of a filtered lane, `timers`
-//! keeps the time.
+//! out slots, `reading` and `saving` talk to the store, `turning` changes channels by outcomes, `filtering` finds the
+//! next event of a filtered lane, `timers` keeps the time.
 
 mod filtering;
 mod reading;
@@ -11,6 +11,7 @@ mod residence;
 mod saving;
 mod sending;
 mod timers;
+mod turning;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -23,8 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 use self::{
     filtering::{Scans, Stretch},
     reading::Read,
-    sending::NewState,
     timers::Timers,
+    turning::NewState,
 };
 use super::{
     Command, Context, Seen,
@@ -78,8 +79,8 @@ enum Message {
         asked: Vec<ChannelKey>,
         lanes: Vec<LoadedLane>,
         taken: Option<oneshot::Sender<()>>,
-        /// This lane's suspension (true) or resumption is in the store.
-        turned: Option<(ChannelKey, bool)>,
+        /// The channel, where it was changed by an outcome of its lane.
+        turned: Option<ChannelKey>,
     },
     /// Channels that another node changed.
     ChangedElsewhere(Vec<LoadedLane>),
@@ -124,9 +125,8 @@ struct Driver {
     /// The newest revision known of channels that changed while something was being read: what an older read
     /// brings of them is out of date.
     newest: HashMap<ChannelKey, i64>,
-    /// Suspensions and resumptions of a lane on their way to the store, the first of them under way: they are written
-    /// in their order.
-    turns: HashMap<ChannelKey, VecDeque<NewState>>,
+    /// Channels that are being changed by outcomes, and what is to follow.
+    turning: HashMap<ChannelKey, VecDeque<NewState>>,
     settlers: Vec<oneshot::Sender<()>>,
     stopping: bool,
     inbox: mpsc::UnboundedSender<Message>,
@@ -160,7 +160,7 @@ pub async fn run(
         held: Vec::new(),
         expected: HashSet::new(),
         newest: HashMap::new(),
-        turns: HashMap::new(),
+        turning: HashMap::new(),
         settlers: Vec::new(),
         stopping: false,
         inbox,
@@ -311,7 +311,9 @@ impl Driver {
             }
             Message::Changed { asked, lanes, taken, turned } => {
                 self.reading -= 1;
-                self.has_turned(turned, &lanes);
+                if let Some(key) = turned {
+                    self.has_turned(key, &lanes);
+                }
                 for lane in lanes {
                     self.change(lane);
                 }

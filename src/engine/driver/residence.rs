@@ -154,26 +154,8 @@ impl Driver {
         }
     }
 
-    /// A lane's own turn is in the store: from now on it hears of its channel what the store says.
-    pub(super) fn has_turned(&mut self, turned: Option<(ChannelKey, bool)>, lanes: &[LoadedLane]) {
-        let Some((key, suspended)) = turned else { return };
-        self.next_turn(key);
-        if self.turns.contains_key(&key) {
-            // It has turned again since.
-            return;
-        }
-        let Some(resident) = self.lanes.get_mut(key) else { return };
-        if resident.turning == Some(suspended) {
-            resident.turning = None;
-            if lanes.iter().any(|loaded| self.is_outdated(loaded)) {
-                // What was read later came sooner, and was not believed in full.
-                self.reads.push_front(Read::Changed { channels: vec![key], taken: None });
-            }
-        }
-    }
-
     /// Whether a change was taken that this read did not see yet: reads overtake each other.
-    fn is_outdated(&self, loaded: &LoadedLane) -> bool {
+    pub(super) fn is_outdated(&self, loaded: &LoadedLane) -> bool {
         self.newest.get(&loaded.channel.key).is_some_and(|newest| loaded.channel.rev < *newest)
     }
 

@@ -99,8 +99,12 @@ impl Lane {
         let passed = wanted.map_or(through, |wanted| wanted.saturating_sub(1)).min(self.head);
         if passed > self.settled {
             // A head that failed is passed only by a new filter. Its receiver has still not said 2xx.
-            let Failing { failures, since, .. } = self.failing;
-            self.settle(passed, Failing { failures, since, ..Failing::default() });
+            let Failing { failures, since, attempts, due_at, .. } = self.failing;
+            // Another head waits for nothing that this one has earned, but for what it has inherited itself from one
+            // that expired.
+            let due_at = due_at.filter(|_| attempts == 0);
+            self.settle(passed, Failing { failures, since, due_at, ..Failing::default() });
+            self.wait_for_a_head();
         }
     }
 }

@@ -67,5 +67,14 @@ impl Lane {
         }
         let Failing { failures, since, due_at, .. } = self.failing;
         self.settle(seq, Failing { failures, since, due_at, ..Failing::default() });
+        self.wait_for_a_head();
+    }
+
+    /// A due time is a head's, or a suspended channel's: where there is neither, the row of a level lane has none, and the
+    /// next event must not go by whether the lane has been in memory all the time.
+    pub(super) fn wait_for_a_head(&mut self) {
+        if !self.is_pending() && !self.terms.probing {
+            self.failing.due_at = None;
+        }
     }
 }

@@ -139,7 +139,7 @@ impl Lane {
     ) -> Self {
         // A cursor that was moved from outside may have left its attempted run behind.
         failing.pinned = failing.pinned.filter(|pinned| *pinned > settled);
-        Self {
+        let mut lane = Self {
             start_seq,
             head,
             settled,
@@ -163,7 +163,9 @@ impl Lane {
             proven: false,
             outcomes: 0,
             saved: 0,
-        }
+        };
+        lane.wait_for_a_head();
+        lane
     }
 
     /// Delays the first attempt of an event that was there before the lane was, as [`Input::Head`] does for one that
@@ -309,7 +311,10 @@ impl Lane {
                 self.parked.retain(|(_, parking)| parking.seq <= seq);
             }
             Input::Waiting { notices, redrives } => self.wait_for(notices, &redrives),
-            Input::Expired(seq) => self.expire(seq),
+            Input::Expired(seq) => {
+                self.parked.retain(|(_, parking)| parking.seq > seq);
+                self.expire(seq);
+            }
             Input::Hole(seq) => {
                 self.phase = Phase::Resting;
                 self.redrives = self.redrives.split_off(&seq.saturating_add(1));

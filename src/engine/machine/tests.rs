@@ -718,3 +718,44 @@ fn a_redrive_that_is_settled_on_its_way_is_not_tried_again() {
         assert!(!lane.has_redrives(), "{lane:?}");
     }
 }
+
+#[test]
+fn where_everything_expired_nothing_waits_for_a_time_that_the_row_does_not_have() {
+    let failing = Failing {
+        attempts: 3,
+        since: Some(NOW),
+        due_at: Some(NOW.plus(OURS_WAIT)),
+        failures: 3,
+        ..Failing::default()
+    };
+    let left = Failing { since: Some(NOW), failures: 3, ..Failing::default() };
+    let mut lane = Lane::load(10, 12, 10, failing.clone(), None, terms());
+    assert_eq!(lane.step(Input::Expired(12), NOW), []);
+    assert_eq!(lane.place().failing, left);
+    assert_eq!(lane.step(Input::Head(13), NOW), [Action::AskSlot]);
+    let mut filtered = Lane::load(10, 20, 10, failing, None, Terms { filtered: true, ..terms() });
+    filtered.step(Input::Expired(15), NOW);
+    let due = NOW.plus(OURS_WAIT);
+    assert_eq!(filtered.step(next(18), NOW), [Action::WakeAt(due)], "unwanted events cut no wait short");
+}
+
+#[test]
+fn a_sync_that_is_set_aside_suspends_nobody() {
+    let mut lane = Lane::load(0, 1, -1, Failing::default(), None, Terms { max_attempts: Some(3), ..terms() });
+    let mut now = NOW;
+    for _ in 0..3 {
+        lane.step(Input::Time, now);
+        send(&mut lane, now);
+        let refused = Input::Outcome(Outcome {
+            through: 0,
+            verdict: Verdict::Failed,
+            status: Some(404),
+            retry_after: None,
+            jitter: 0.0,
+        });
+        let actions = lane.step(refused, now);
+        assert!(!actions.iter().any(|action| matches!(action, Action::Suspend { .. })), "{actions:?}");
+        now = now.plus(Duration::from_mins(1));
+    }
+    assert_eq!(lane.place().seq, 0, "and the lane goes on");
+}

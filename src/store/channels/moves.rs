@@ -185,9 +185,10 @@ async fn end_suspension(connection: &mut Connection, key: ChannelKey, now: Times
             .execute(c)
             .await
     })?;
-    // Time has to wake it again: one that was reminded was not probed.
+    // Time has to wake it again: one that was reminded was not probed. Where a time is set, it may be that of a head that
+    // has failed again meanwhile.
     on!(connection, c => {
-        diesel::update(cursors::table.find(key.0))
+        diesel::update(cursors::table.find(key.0).filter(cursors::due_at_ms.is_null()))
             .set(cursors::due_at_ms.eq(Some(now.as_millis())))
             .execute(c)
             .await
