@@ -64,6 +64,8 @@ impl App {
     /// Replaces a channel's claim URL; the old ones are void from now on.
     pub async fn rotate_claim(&self, principal: &Principal, id_or_uid: &str) -> Result<String, ChannelError> {
         let mut channel = self.channel(principal, id_or_uid).await?.channel;
+        // Whoever has the URL reads the resource's events.
+        principal.require_resource(&channel.resource_path)?;
         channel.claim_rotation = self.store.rotate_claim(channel.key).await?;
         Ok(self.claim_url(&channel))
     }
@@ -88,8 +90,7 @@ impl App {
         let waiting: BTreeSet<i64> = waiting.into_iter().map(|(seq, _)| seq).collect();
         let overtook: BTreeSet<i64> = cursor.settled.seqs().filter(|seq| !waiting.contains(seq)).collect();
         let after = after.map_or(channel.start_seq, |number| channel.seq_of(number));
-        let (mut items, mut has_more) = self.aside_page(&channel, after, stands, limit).await?;
-        let mut through = items.last().map_or(after, |item| item.event.seq);
+        let (mut items, mut through, mut has_more) = self.aside_page(&channel, after, stands, limit).await?;
         if !has_more && items.len() < limit {
             let (from, room) = (after.max(stands), limit - items.len());
             let (events, looked) = self.read_wanted(&channel, from, head, room, &overtook).await?;
@@ -104,25 +105,27 @@ impl App {
         Ok(ClaimPage { earliest_number: channel.number_of(earliest), through, has_more, channel, items })
     }
 
-    /// What was parked or waits by itself after `after` and up to the cursor, and whether there is more of it.
+    /// What was parked or waits by itself after `after` and up to the cursor, how far was looked, and whether there is more
+    /// of it.
     async fn aside_page(
         &self,
         channel: &Channel,
         after: i64,
         stands: i64,
         limit: usize,
-    ) -> Result<(Vec<ClaimItem>, bool), ClaimError> {
+    ) -> Result<(Vec<ClaimItem>, i64, bool), ClaimError> {
         let rows = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let mut seqs = self.store.aside(channel.key, after, stands, rows).await?;
         let has_more = seqs.len() > limit;
         seqs.truncate(limit);
+        let through = seqs.last().map_or(after, |(seq, _)| *seq);
         let mut items = Vec::with_capacity(seqs.len());
         for (seq, parked) in seqs {
             // A parked sync has nothing to read.
             let found = self.store.events(channel.resource, seq - 1, seq, 1).await?;
             items.extend(found.into_iter().map(|event| ClaimItem { event, parked }));
         }
-        Ok((items, has_more))
+        Ok((items, through, has_more))
     }
 
     /// Settles parked notifications by their ids, as they were pushed and are pulled. What is settled already is

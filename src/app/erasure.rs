@@ -1,10 +1,7 @@
 //! A publisher takes an event's data back. That it happened stays in the log, and its number with it.
 
 use super::{AccessError, App, Principal, Scope};
-use crate::{
-    domain::{event::ID_BYTES_MAX, invalid::header_safe},
-    store::StoreError,
-};
+use crate::{domain::event, store::StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ErasureError {
@@ -23,7 +20,7 @@ impl App {
     pub async fn erase_event(&self, principal: &Principal, id: &str) -> Result<(), ErasureError> {
         principal.require(Scope::Events)?;
         // What no event can be called is not looked up: not every store takes every text.
-        header_safe(id, ID_BYTES_MAX).map_err(|_| ErasureError::NotFound)?;
+        event::check_id(id).map_err(|_| ErasureError::NotFound)?;
         if self.store.erase_event(&principal.project, id, self.now()).await? {
             Ok(())
         } else {

@@ -130,7 +130,7 @@ impl App {
         let fingerprint = draft.id.is_some().then(|| content_of(std::slice::from_ref(&draft)));
         let id = match draft.id {
             Some(id) => {
-                event::check_id(&id).in_field("id")?;
+                event::check_given_id(&id).in_field("id")?;
                 id
             }
             None => id::event_id(self.now(), self.entropy.bytes()),

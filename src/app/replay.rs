@@ -123,7 +123,8 @@ impl App {
             );
         }
         let body = json!({ "name": ping.name, "data": ping.data });
-        let n = self.store.create_notice(channel.key, NoticeKind::Ping, body, self.now()).await?;
+        let made = self.store.create_notice(channel.key, NoticeKind::Ping, body, self.now()).await?;
+        let n = made.ok_or(ChannelError::Paused)?;
         self.bells.changed(vec![channel.key]).await;
         Ok(notice_id(&channel.uid, NoticeKind::Ping, n))
     }

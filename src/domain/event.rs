@@ -76,12 +76,15 @@ pub fn check_state(state: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// A publisher's own event id.
+/// An id that an event may have, whoever gave it.
 pub fn check_id(id: &str) -> Result<(), Invalid> {
     super::invalid::header_safe(id, ID_BYTES_MAX)?;
-    if id.is_empty() {
-        return Err(Invalid::Rule("not be empty"));
-    }
+    if id.is_empty() { Err(Invalid::Rule("not be empty")) } else { Ok(()) }
+}
+
+/// An id that a publisher may give.
+pub fn check_given_id(id: &str) -> Result<(), Invalid> {
+    check_id(id)?;
     if id.starts_with(super::id::EVENT_ID_PREFIX) {
         return Err(Invalid::Rule("not begin with evt_, which marks the server's own ids"));
     }
@@ -144,12 +147,13 @@ mod tests {
     #[test]
     fn ids_and_states_are_header_safe() {
         assert!(
-            check_id("evt_1").is_err()
-                && check_id("").is_err()
-                && check_id("a\nb").is_err()
-                && check_id("é").is_err()
+            check_given_id("evt_1").is_err()
+                && check_given_id("").is_err()
+                && check_given_id("a\nb").is_err()
+                && check_given_id("é").is_err()
         );
-        assert!(check_id("order-17:created").is_ok());
+        assert!(check_given_id("order-17:created").is_ok());
+        assert!(check_id("evt_1").is_ok() && check_id("").is_err() && check_id("a\nb").is_err());
         assert!(check_state("sync").is_err() && check_state("").is_err() && check_state("a b").is_err());
         assert!(check_state("not_exists").is_ok());
     }

@@ -17,6 +17,11 @@ pub enum Invalid {
     Rule(&'static str),
 }
 
+impl Invalid {
+    /// A text that is no moment in RFC 3339.
+    pub const NO_TIME: Self = Self::Type("a time such as 2026-12-24T18:00:00Z");
+}
+
 /// Visible ASCII and single spaces: what a header value can carry without changing.
 pub fn header_safe(text: &str, max: usize) -> Result<(), Invalid> {
     if text.len() > max {

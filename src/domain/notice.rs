@@ -7,7 +7,8 @@ use super::channel::words;
 words! {
     /// What a notice tells, as `Watchpost-Notice` and the type `watchpost.channel.<kind>` say it.
     NoticeKind {
-        /// Its owner, or the server, looks whether the receiver answers.
+        /// Its owner, or the server, looks whether the receiver answers: it goes to the channel's address, whatever is
+        /// told elsewhere.
         Ping = "ping",
         /// A fifth, then a twentieth of its life is left.
         Expiring = "expiring",

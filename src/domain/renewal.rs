@@ -5,6 +5,12 @@ use std::time::Duration;
 
 use super::{channel::Renewal, time::Timestamp};
 
+/// What a probe and the look at its answer take, where the job runs every minute: a short life's last third is no
+/// shorter.
+const ASKING: Duration = Duration::from_mins(3);
+/// A channel that renews itself gets no shorter life, or the job could miss its end.
+pub const RENEWED_MIN: Duration = Duration::from_mins(5);
+
 /// A channel's present life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
@@ -55,7 +61,7 @@ impl Life {
 
     fn at(&self, mark: Mark) -> Timestamp {
         let left = match mark {
-            Mark::LastThird => self.length() / 3,
+            Mark::LastThird => (self.length() / 3).max(ASKING).min(self.length()),
             Mark::FifthLeft => self.length() / 5,
             Mark::TwentiethLeft => self.length() / 20,
         };
@@ -79,5 +85,8 @@ mod tests {
         assert_eq!(auto.passed(at(41)), Some((Mark::LastThird, at(40))));
         assert_eq!((auto.look_from(at(1)), auto.look_from(at(59))), (Some(at(40)), Some(at(59))));
         assert_eq!(auto.passed(at(59)), Some((Mark::TwentiethLeft, at(57))));
+        let short = Life { expires_at: granted_at.plus(Duration::from_mins(2)), ..auto };
+        assert_eq!(short.last_third_at(), granted_at);
+        assert_eq!(short.look_from(granted_at), Some(granted_at), "at once");
     }
 }

@@ -94,8 +94,9 @@ pub async fn tell(
     target: Arc<Target>,
     telling: Telling,
 ) -> Report {
+    let origin = target.notice_origin(telling.notice.kind).clone();
     let end = attempt_notice(context, guard, &target, telling).await;
-    Report { channel, first: None, origin: target.notice_origin().clone(), feedback: feedback_of(&end), end }
+    Report { channel, first: None, origin, feedback: feedback_of(&end), end }
 }
 
 /// A notice on its way.
@@ -165,6 +166,7 @@ async fn attempt(
 async fn attempt_notice(context: &Context, guard: &Guard, target: &Target, telling: Telling) -> End {
     let channel = &target.channel;
     let Telling { notice, attempt, seq } = telling;
+    let notice_kind = notice.kind;
     if !target.can_sign() {
         return End::Ours { through: seq };
     }
@@ -188,7 +190,7 @@ async fn attempt_notice(context: &Context, guard: &Guard, target: &Target, telli
     let subject = Subject::Notice(told);
     let notification =
         Notification { target, number, previous: None, seq, subject, attempt, replay: None, now };
-    request(context, target, target.notice_address(), &notification, about).await
+    request(context, target, target.notice_address(notice_kind), &notification, about).await
 }
 
 /// What a request is about, for the ledger and for whoever watches the engine.

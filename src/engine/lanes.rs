@@ -227,9 +227,15 @@ impl Resident {
     /// Where the slot is that the lane has asked for.
     pub fn origin(&self) -> &Origin {
         match self.lane.queued() {
-            Some(Cargo::Notice(_)) => self.target.notice_origin(),
+            Some(Cargo::Notice(id)) => self.origin_of_notice(id),
             _ => self.target.origin(),
         }
+    }
+
+    /// Where a notice goes. One that is gone goes nowhere, and its slot is given back.
+    pub fn origin_of_notice(&self, id: i64) -> &Origin {
+        let notice = self.notices.iter().find(|notice| notice.id == id);
+        notice.map_or(self.target.origin(), |notice| self.target.notice_origin(notice.kind))
     }
 
     /// Where each slot is that the lane has asked for, in an order that a change of its addresses keeps.
@@ -237,7 +243,7 @@ impl Resident {
         let (asked, for_notice) = self.lane.slots_asked();
         let in_order = self.lane.is_queued().then(|| self.origin().clone());
         let beside = std::iter::repeat_n(self.target.origin().clone(), asked);
-        let notice = for_notice.then(|| self.target.notice_origin().clone());
+        let notice = for_notice.map(|id| self.origin_of_notice(id).clone());
         in_order.into_iter().chain(beside).chain(notice).collect()
     }
 
@@ -246,7 +252,7 @@ impl Resident {
         let (asked, for_notice) = self.lane.slots_asked();
         if self.lane.is_queued() && self.origin() == origin {
             Some(Input::Slot)
-        } else if for_notice && self.target.notice_origin() == origin {
+        } else if for_notice.is_some_and(|id| self.origin_of_notice(id) == origin) {
             Some(Input::NoticeSlot)
         } else {
             (asked > 0 && self.target.origin() == origin).then_some(Input::Slot)

@@ -8,7 +8,7 @@ use std::sync::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    domain::{channel::Channel, event::Event, filter::EventFilter, headers},
+    domain::{channel::Channel, event::Event, filter::EventFilter, headers, notice::NoticeKind},
     outbound::{Address, EgressPolicy, Origin, Refusal},
     signing::{Sealer, SigningSecret, secret_place},
 };
@@ -63,12 +63,15 @@ impl Target {
         &self.origin
     }
 
-    pub fn notice_address(&self) -> &Result<Address, Refusal> {
-        self.notices_to.as_ref().map_or(&self.address, |(address, _)| address)
+    /// A ping asks the receiver itself.
+    pub fn notice_address(&self, kind: NoticeKind) -> &Result<Address, Refusal> {
+        let elsewhere = self.notices_to.as_ref().filter(|_| kind != NoticeKind::Ping);
+        elsewhere.map_or(&self.address, |(address, _)| address)
     }
 
-    pub fn notice_origin(&self) -> &Origin {
-        self.notices_to.as_ref().map_or(&self.origin, |(_, origin)| origin)
+    pub fn notice_origin(&self, kind: NoticeKind) -> &Origin {
+        let elsewhere = self.notices_to.as_ref().filter(|_| kind != NoticeKind::Ping);
+        elsewhere.map_or(&self.origin, |(_, origin)| origin)
     }
 
     pub fn is_stale(&self) -> bool {

@@ -11,12 +11,11 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Store,
-    channels::{announce, freeze, lock},
+    channels::{freeze, lock, revise},
     connection::{Connection, on},
     erasure::erase_entries,
     error::StoreResult,
     journal::PlacedEvent,
-    notices::raise_rev,
     own, resources,
     schema::{channels, events, resources as rows},
 };
@@ -161,8 +160,7 @@ async fn slice(
                 .execute(c)
                 .await
         })?;
-        raise_rev(connection, ChannelKey(*key)).await?;
-        announce(connection, ChannelKey(*key)).await?;
+        revise(connection, ChannelKey(*key)).await?;
         done.ending.push(ChannelKey(*key));
     }
     let left: Vec<i64> = on!(connection, c => {
@@ -219,9 +217,8 @@ async fn stop_finished(connection: &mut Connection, now: Timestamp) -> StoreResu
                 .execute(c)
                 .await
         })?;
-        raise_rev(connection, key).await?;
         freeze(connection, key, locked.resource).await?;
-        announce(connection, key).await?;
+        revise(connection, key).await?;
         stopped.push(key);
     }
     Ok(stopped)

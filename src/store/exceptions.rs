@@ -5,11 +5,10 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Store,
-    channels::{announce, lock, stand_where_fanned_is},
+    channels::{lock, revise, stand_where_fanned_is},
     checkpoint::{Parked, Retrying},
     connection::{Connection, on},
     error::StoreResult,
-    notices::raise_rev,
     schema::{cursors, exceptions},
 };
 use crate::domain::{channel::ChannelKey, time::Timestamp};
@@ -24,7 +23,7 @@ pub(super) const RETRY: &str = "retry";
 pub const REDRIVES_MAX: i64 = 1_000;
 
 #[derive(Clone, Debug, Insertable, AsChangeset)]
-#[diesel(table_name = exceptions)]
+#[diesel(table_name = exceptions, treat_none_as_null = true)]
 pub(super) struct ExceptionRow {
     pub channel: i64,
     pub seq: i64,
@@ -178,8 +177,7 @@ impl Store {
                         .execute(c)
                         .await
                 })?;
-                raise_rev(connection, key).await?;
-                announce(connection, key).await?;
+                revise(connection, key).await?;
                 Ok(seqs.len())
             })
         })
@@ -205,8 +203,7 @@ impl Store {
                     .execute(c)
                     .await
                 })?;
-                raise_rev(connection, key).await?;
-                announce(connection, key).await?;
+                revise(connection, key).await?;
                 Ok(settled)
             })
         })

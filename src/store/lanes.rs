@@ -106,15 +106,7 @@ impl Store {
         limit: i64,
     ) -> StoreResult<Vec<(Timestamp, ChannelKey)>> {
         self.read(move |connection| {
-            Box::pin(async move {
-                let (due, channel) = after.map_or((i64::MIN, 0), |(due, key)| (due.as_millis(), key.0));
-                let rows: Vec<(Option<i64>, i64)> =
-                    on!(connection, c => due_query!(now.as_millis(), due, channel, limit).load(c).await)?;
-                let found = rows
-                    .into_iter()
-                    .filter_map(|(due, channel)| Some((Timestamp::from_millis(due?), ChannelKey(channel))));
-                Ok(found.collect())
-            })
+            Box::pin(async move { load_due!(connection, cursors, now, after, limit) })
         })
         .await
     }
@@ -181,32 +173,45 @@ macro_rules! level_query {
 }
 use level_query;
 
+/// Rows of `$table` that time wakes, in the order of their due times.
 macro_rules! due_query {
-    ($now:expr, $due:expr, $channel:expr, $limit:expr) => {
-        cursors::table
-            .filter(cursors::due_at_ms.le($now))
+    ($table:ident, $now:expr, $due:expr, $channel:expr, $limit:expr) => {
+        $table::table
+            .filter($table::due_at_ms.le($now))
             // Implied by the next one, but this one an index can begin at.
-            .filter(cursors::due_at_ms.ge($due))
+            .filter($table::due_at_ms.ge($due))
             .filter(
-                cursors::due_at_ms
-                    .gt($due)
-                    .or(cursors::due_at_ms.eq($due).and(cursors::channel.gt($channel))),
+                $table::due_at_ms.gt($due).or($table::due_at_ms.eq($due).and($table::channel.gt($channel))),
             )
-            .order((cursors::due_at_ms, cursors::channel))
+            .order(($table::due_at_ms, $table::channel))
             .limit($limit)
-            .select((cursors::due_at_ms, cursors::channel))
+            .select(($table::due_at_ms, $table::channel))
     };
 }
-use due_query;
+pub(super) use due_query;
+
+/// Reads a page of [`due_query`].
+macro_rules! load_due {
+    ($connection:expr, $table:ident, $by:expr, $after:expr, $limit:expr) => {{
+        let (due, channel) = $after.map_or((i64::MIN, 0), |(due, key)| (due.as_millis(), key.0));
+        let rows: Vec<(Option<i64>, i64)> = on!($connection, c => {
+            due_query!($table, $by.as_millis(), due, channel, $limit).load(c).await
+        })?;
+        let found =
+            rows.into_iter().filter_map(|(due, key)| Some((Timestamp::from_millis(due?), ChannelKey(key))));
+        Ok(found.collect())
+    }};
+}
+pub(super) use load_due;
 
 macro_rules! sweep_statements {
     ($backend:ty) => {{
-        let due = due_query!(1_i64, 0_i64, 0_i64, 1_i64);
+        let due = due_query!(cursors, 1_i64, 0_i64, 0_i64, 1_i64);
         let busy = super::work::busy_query!(0_i64, 1_i64);
         let level = level_query!(1_i64, 0_i64, 1_i64);
         let expiring = super::channels::expiring_query!(1_i64, 1_i64).select(channels::id);
         let grace = super::channels::grace_query!(1_i64, 1_i64).select(channels::id);
-        let notices = super::notices::due_notices_query!(1_i64, 0_i64, 0_i64, 1_i64);
+        let notices = due_query!(notices, 1_i64, 0_i64, 0_i64, 1_i64);
         [
             ("due", diesel::debug_query::<$backend, _>(&due).to_string()),
             ("busy", diesel::debug_query::<$backend, _>(&busy).to_string()),

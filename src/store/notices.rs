@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::{
     Store,
-    channels::announce,
+    channels::{lock, revise},
     connection::{Connection, on},
     error::{StoreError, StoreResult},
-    schema::{channels, notices},
+    lanes::{due_query, load_due},
+    schema::notices,
 };
 use crate::domain::{channel::ChannelKey, notice::NoticeKind, time::Timestamp};
 
@@ -63,21 +64,24 @@ impl NoticeRow {
 }
 
 impl Store {
-    /// Makes a notice that is due at once. Returns its count among those of its kind.
+    /// Makes a notice that is due at once. Returns its count among those of its kind; `None`: nothing may leave.
     pub async fn create_notice(
         &self,
         key: ChannelKey,
         kind: NoticeKind,
         body: Value,
         now: Timestamp,
-    ) -> StoreResult<i64> {
+    ) -> StoreResult<Option<i64>> {
         self.write(move |connection| {
             let body = body.clone();
             Box::pin(async move {
+                let locked = lock(connection, key).await?;
+                if !locked.is_some_and(|locked| locked.state.sends()) {
+                    return Ok(None);
+                }
                 let n = create(connection, key, kind, &body, now).await?;
-                raise_rev(connection, key).await?;
-                announce(connection, key).await?;
-                Ok(n)
+                revise(connection, key).await?;
+                Ok(Some(n))
             })
         })
         .await
@@ -90,39 +94,10 @@ impl Store {
         after: Option<(Timestamp, ChannelKey)>,
         limit: i64,
     ) -> StoreResult<Vec<(Timestamp, ChannelKey)>> {
-        self.read(move |connection| {
-            Box::pin(async move {
-                let (due, channel) = after.map_or((i64::MIN, 0), |(due, key)| (due.as_millis(), key.0));
-                let rows: Vec<(Option<i64>, i64)> = on!(connection, c => {
-                    due_notices_query!(by.as_millis(), due, channel, limit).load(c).await
-                })?;
-                let found = rows
-                    .into_iter()
-                    .filter_map(|(due, channel)| Some((Timestamp::from_millis(due?), ChannelKey(channel))));
-                Ok(found.collect())
-            })
-        })
-        .await
+        self.read(move |connection| Box::pin(async move { load_due!(connection, notices, by, after, limit) }))
+            .await
     }
 }
-
-macro_rules! due_notices_query {
-    ($now:expr, $due:expr, $channel:expr, $limit:expr) => {
-        notices::table
-            .filter(notices::due_at_ms.le($now))
-            // Implied by the next one, but this one an index can begin at.
-            .filter(notices::due_at_ms.ge($due))
-            .filter(
-                notices::due_at_ms
-                    .gt($due)
-                    .or(notices::due_at_ms.eq($due).and(notices::channel.gt($channel))),
-            )
-            .order((notices::due_at_ms, notices::channel))
-            .limit($limit)
-            .select((notices::due_at_ms, notices::channel))
-    };
-}
-pub(super) use due_notices_query;
 
 /// The notices of these channels that wait, oldest first.
 pub(super) async fn waiting(connection: &mut Connection, keys: &[i64]) -> StoreResult<Vec<Notice>> {
@@ -189,14 +164,6 @@ pub(super) async fn take_back(
         .set(notices::due_at_ms.eq(None::<i64>))
         .execute(c)
         .await
-    })?;
-    Ok(())
-}
-
-/// The engine looks at revisions to tell an old read from a new one.
-pub(super) async fn raise_rev(connection: &mut Connection, key: ChannelKey) -> StoreResult<()> {
-    on!(connection, c => {
-        diesel::update(channels::table.find(key.0)).set(channels::rev.eq(channels::rev + 1)).execute(c).await
     })?;
     Ok(())
 }

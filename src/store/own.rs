@@ -58,6 +58,9 @@ impl Told {
     }
 }
 
+/// What an event tells of its channel: the channel's own columns, and its resource's path and id.
+type TellRow = (String, String, String, String, String, i64, String, String);
+
 /// Appends what happened to a channel to its project's own log, in the caller's transaction and as its last lock: whoever
 /// holds this one waits for no other. `details` are members beside the channel's own.
 pub(super) async fn tell(
@@ -67,9 +70,10 @@ pub(super) async fn tell(
     details: Value,
     now: Timestamp,
 ) -> StoreResult<()> {
-    let (project, subject, id, uid, state, expires_at): (String, String, String, String, String, i64) = on!(connection, c => {
+    let found: TellRow = on!(connection, c => {
         channels::table
-            .find(key.0)
+            .inner_join(resource_rows::table)
+            .filter(channels::id.eq(key.0))
             .select((
                 channels::project,
                 channels::subject,
@@ -77,18 +81,13 @@ pub(super) async fn tell(
                 channels::uid,
                 channels::state,
                 channels::expires_at_ms,
+                resource_rows::path,
+                resource_rows::resource_id,
             ))
             .first(c)
             .await
     })?;
-    let (watched, resource_id): (String, String) = on!(connection, c => {
-        channels::table
-            .inner_join(resource_rows::table)
-            .filter(channels::id.eq(key.0))
-            .select((resource_rows::path, resource_rows::resource_id))
-            .first(c)
-            .await
-    })?;
+    let (project, subject, id, uid, state, expires_at, watched, resource_id) = found;
     if watched == OWN_CHANNELS {
         return Ok(());
     }

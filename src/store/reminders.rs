@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::{
     Store,
-    channels::{Locked, announce, lock},
+    channels::{Locked, head_and_fanned, lock, revise},
     connection::{Connection, on},
     cursors::CursorRow,
     error::StoreResult,
     exceptions::{PARKED, RETRY},
-    notices::{self, raise_rev},
+    notices,
     own::{self, Told},
-    schema::{cursors, events, exceptions, reminders, resources, work},
+    schema::{channels, cursors, events, exceptions, reminders},
 };
 use crate::domain::{
     channel::{ChannelKey, ChannelState},
@@ -123,7 +123,13 @@ async fn follow_up(
     now: Timestamp,
 ) -> StoreResult<bool> {
     let Some(left) = left else {
-        on!(connection, c => diesel::delete(reminders::table.find(key.0)).execute(c).await)?;
+        if locked.state == ChannelState::Suspended {
+            // Its reminders are all that wakes it: there will be something to claim again.
+            let next = reminding.schedule.next_after(since, now);
+            set_due(connection, key, next).await?;
+        } else {
+            on!(connection, c => diesel::delete(reminders::table.find(key.0)).execute(c).await)?;
+        }
         return Ok(false);
     };
     let oldest: Option<i64> = on!(connection, c => {
@@ -139,31 +145,34 @@ async fn follow_up(
     let oldest = oldest.map(Timestamp::from_millis);
     let lost_at = oldest.map(|at| at.plus(reminding.kept_for));
     let next = reminding.schedule.next_before_loss(since, lost_at, now);
-    on!(connection, c => {
-        diesel::update(reminders::table.find(key.0))
-            .set(reminders::due_at_ms.eq(next.as_millis()))
-            .execute(c)
-            .await
-    })?;
+    set_due(connection, key, next).await?;
     if !may_be_told(locked) {
         return Ok(false);
     }
-    let body = claim_body(locked.state, left, oldest, lost_at);
     // A reminder that still waits says nothing that this one does not.
     notices::take_back(connection, key, &[NoticeKind::Claim]).await?;
+    if now >= locked.expires_at {
+        // No notice leaves any more: one that is gone is reminded while its time lasts.
+        return Ok(false);
+    }
+    let body = claim_body(locked.state, left, oldest, lost_at);
     notices::create(connection, key, NoticeKind::Claim, &body, now).await?;
-    raise_rev(connection, key).await?;
-    announce(connection, key).await?;
+    revise(connection, key).await?;
     Ok(true)
 }
 
-/// Begins to remind of a suspended channel: at once, by two notices where it asked for them.
-pub(super) async fn begin_suspended(
-    connection: &mut Connection,
-    key: ChannelKey,
-    reminding: &Reminding,
-    now: Timestamp,
-) -> StoreResult<()> {
+async fn set_due(connection: &mut Connection, key: ChannelKey, due: Timestamp) -> StoreResult<()> {
+    on!(connection, c => {
+        diesel::update(reminders::table.find(key.0))
+            .set(reminders::due_at_ms.eq(due.as_millis()))
+            .execute(c)
+            .await
+    })?;
+    Ok(())
+}
+
+/// Lets the next run of the job look at the channel.
+pub(super) async fn wake(connection: &mut Connection, key: ChannelKey, now: Timestamp) -> StoreResult<()> {
     on!(connection, c => {
         diesel::insert_into(reminders::table)
             .values((
@@ -177,6 +186,17 @@ pub(super) async fn begin_suspended(
             .execute(c)
             .await
     })?;
+    Ok(())
+}
+
+/// Begins to remind of a suspended channel: at once, by two notices where it asked for them.
+pub(super) async fn begin_suspended(
+    connection: &mut Connection,
+    key: ChannelKey,
+    reminding: &Reminding,
+    now: Timestamp,
+) -> StoreResult<()> {
+    wake(connection, key, now).await?;
     let Some(locked) = lock(connection, key).await? else { return Ok(()) };
     if may_be_told(&locked) {
         notices::create(connection, key, NoticeKind::Suspended, &json!({ "state": "suspended" }), now)
@@ -214,10 +234,14 @@ async fn take_untold(connection: &mut Connection, key: ChannelKey) -> StoreResul
 
 /// What is left to claim; `None` when nothing is. What an active or paused channel has not had yet is on its way.
 async fn left(connection: &mut Connection, key: ChannelKey, locked: &Locked) -> StoreResult<Option<Left>> {
+    let start_seq: i64 =
+        on!(connection, c => channels::table.find(key.0).select(channels::start_seq).first(c).await)?;
     let (parked, oldest_parked): (i64, Option<i64>) = on!(connection, c => {
         exceptions::table
             .filter(exceptions::channel.eq(key.0))
             .filter(exceptions::kind.eq(PARKED))
+            // A parked sync has nothing to claim.
+            .filter(exceptions::seq.gt(start_seq))
             .select((diesel::dsl::count_star(), diesel::dsl::min(exceptions::seq)))
             .first(c)
             .await
@@ -236,15 +260,8 @@ async fn left(connection: &mut Connection, key: ChannelKey, locked: &Locked) -> 
     })?;
     let Cursor { seq, behind, settled, .. } = row.into();
     let overtook = i64::try_from(settled.seqs().count()).unwrap_or(AHEAD_MAX);
-    let (head, fanned): (i64, Option<i64>) = on!(connection, c => {
-        resources::table
-            .left_join(work::table)
-            .filter(resources::id.eq(locked.resource.0))
-            .select((resources::head_seq, work::fanned_seq.nullable()))
-            .first(c)
-            .await
-    })?;
-    let seq = if behind { seq } else { seq.max(fanned.unwrap_or(head)) };
+    let (head, fanned) = head_and_fanned(connection, locked.resource).await?;
+    let seq = if behind { seq } else { seq.max(fanned) };
     let no_longer_pushed = matches!(locked.state, ChannelState::Suspended | ChannelState::Gone);
     let after = (locked.end_seq.unwrap_or(head) - seq - overtook).max(0);
     let waiting = if no_longer_pushed { after + retries } else { 0 };

@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::{
     Store,
-    channels::{Locked, announce, lock, tell_renewed},
+    channels::{Locked, announce, lock, revise, tell_renewed},
     connection::{Connection, on},
     error::StoreResult,
-    notices::{self, raise_rev},
+    notices,
     own::{self, Told},
     schema::{attempts, channels, cursors, notices as notice_rows},
 };
@@ -20,12 +20,12 @@ use crate::domain::{
     channel::{ChannelKey, ChannelState, Renewal},
     notice::NoticeKind,
     outcome::Verdict,
-    renewal::{Life, Mark},
+    renewal::{Life, Mark, RENEWED_MIN},
     time::Timestamp,
 };
 
-/// How soon a channel is looked at again that waits for a probe's answer.
-const PROBED_AGAIN: Duration = Duration::from_mins(1);
+/// How soon a channel is looked at again that waits for a probe's answer: by the next run of the job.
+const PROBED_AGAIN: Duration = Duration::from_secs(30);
 /// A failing channel is looked at this often in a life, so that it is renewed once it has recovered.
 const LOOKS_PER_LIFE: u32 = 100;
 
@@ -109,15 +109,24 @@ async fn look(
             Ok(Looked::Nothing)
         };
     }
-    let (failing, last_sent) = last_outcome(connection, key).await?;
+    let (failing, last_sent) = last_outcome(connection, key, &locked).await?;
     let answers = last_sent.is_some_and(|(at, delivered)| delivered && at >= life.last_third_at());
     if !failing && answers {
-        renew(connection, key, &locked, life.length().min(longest), now).await?;
+        renew(connection, key, &locked, life.length().max(RENEWED_MIN).min(longest), now).await?;
         return Ok(Looked::Renewed);
     }
-    let outcome =
-        if first { probe(connection, key, &locked, mark, failing, now).await? } else { Looked::Nothing };
-    let again = if failing { life.length() / LOOKS_PER_LIFE } else { Duration::ZERO }.max(PROBED_AGAIN);
+    let asked = failing || last_sent.is_some_and(|(at, _)| at >= life.last_third_at());
+    let outcome = if first {
+        probe(connection, key, &locked, mark, failing, now).await?
+    } else if !asked {
+        // It began to renew itself, or went on, between two marks.
+        ask(connection, key, &locked, now).await?
+    } else {
+        Looked::Nothing
+    };
+    // The nearer the end, the more often.
+    let every = (life.length() / LOOKS_PER_LIFE).min(locked.expires_at.since(now) / 4);
+    let again = if failing { every } else { Duration::ZERO }.max(PROBED_AGAIN);
     let next = life.next_look(now).map_or(now.plus(again), |mark| mark.min(now.plus(again)));
     set_look(connection, key, Some(next)).await?;
     Ok(outcome)
@@ -127,18 +136,24 @@ async fn look(
 async fn last_outcome(
     connection: &mut Connection,
     key: ChannelKey,
+    locked: &Locked,
 ) -> StoreResult<(bool, Option<(Timestamp, bool)>)> {
     let (head_attempts, since): (i64, Option<i64>) = on!(connection, c => {
         cursors::table.find(key.0).select((cursors::attempts, cursors::failing_since_ms)).first(c).await
     })?;
+    // What an address for notices alone says proves nothing of the receiver.
+    let elsewhere = locked.options.lifecycle_address.is_some();
     let last: Option<(i64, String)> = on!(connection, c => {
-        attempts::table
+        let mut query = attempts::table
             .filter(attempts::channel.eq(key.0))
             .order(attempts::id.desc())
             .select((attempts::started_at_ms, attempts::outcome))
-            .first(c)
-            .await
-            .optional()
+            .into_boxed();
+        if elsewhere {
+            query = query
+                .filter(attempts::notice.is_null().or(attempts::notice.eq(Some(NoticeKind::Ping.as_str()))));
+        }
+        query.first(c).await.optional()
     })?;
     let last = last.map(|(at, outcome)| (Timestamp::from_millis(at), outcome == Verdict::Delivered.as_str()));
     Ok((head_attempts > 0 || since.is_some(), last))
@@ -158,7 +173,7 @@ async fn renew(
             .set((
                 channels::expires_at_ms.eq(expires_at.as_millis()),
                 channels::granted_at_ms.eq(now.as_millis()),
-                channels::look_at_ms.eq(life.next_look(now).map(Timestamp::as_millis)),
+                channels::look_at_ms.eq(life.look_from(now).map(Timestamp::as_millis)),
                 channels::rev.eq(channels::rev + 1),
             ))
             .execute(c)
@@ -183,15 +198,33 @@ async fn probe(
     if warned {
         own::tell(connection, key, Told::Expiring, json!({}), now).await?;
     }
-    let kind = match (locked.options.lifecycle, failing) {
-        (true, _) => NoticeKind::Expiring,
-        (false, false) => NoticeKind::Ping,
-        (false, true) => return Ok(if warned { Looked::Warned } else { Looked::Nothing }),
-    };
+    let elsewhere = locked.options.lifecycle_address.is_some();
+    if warned
+        && locked.options.lifecycle
+        && elsewhere
+        && !waits(connection, key, NoticeKind::Expiring).await?
+    {
+        notices::create(connection, key, NoticeKind::Expiring, &json!({}), now).await?;
+        revise(connection, key).await?;
+    }
+    if failing && (!locked.options.lifecycle || elsewhere) {
+        return Ok(if warned { Looked::Warned } else { Looked::Nothing });
+    }
+    ask(connection, key, locked, now).await
+}
+
+/// Asks the receiver itself, unless that is on its way already.
+async fn ask(
+    connection: &mut Connection,
+    key: ChannelKey,
+    locked: &Locked,
+    now: Timestamp,
+) -> StoreResult<Looked> {
+    let told = locked.options.lifecycle && locked.options.lifecycle_address.is_none();
+    let kind = if told { NoticeKind::Expiring } else { NoticeKind::Ping };
     if !waits(connection, key, kind).await? {
         notices::create(connection, key, kind, &json!({}), now).await?;
-        raise_rev(connection, key).await?;
-        announce(connection, key).await?;
+        revise(connection, key).await?;
     }
     Ok(Looked::Probed)
 }
@@ -205,8 +238,7 @@ async fn warn(
     if locked.options.lifecycle && locked.state.sends() {
         notices::take_back(connection, key, &[NoticeKind::Expiring]).await?;
         notices::create(connection, key, NoticeKind::Expiring, &json!({}), now).await?;
-        raise_rev(connection, key).await?;
-        announce(connection, key).await?;
+        revise(connection, key).await?;
     }
     own::tell(connection, key, Told::Expiring, json!({}), now).await
 }

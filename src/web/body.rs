@@ -20,6 +20,7 @@ use crate::{
     domain::{
         expiry::{parse_millis, parse_whole_number},
         invalid::{FieldError, Invalid},
+        time::Timestamp,
     },
 };
 
@@ -162,6 +163,12 @@ impl<'b> Object<'b> {
 
     pub fn take_required_whole_number(&mut self, name: &str) -> Result<i64, FieldError> {
         self.take_whole_number(name)?.ok_or_else(|| self.error(name, Invalid::Missing))
+    }
+
+    /// A moment in RFC 3339.
+    pub fn take_time(&mut self, name: &str) -> Result<Option<Timestamp>, FieldError> {
+        let Some(text) = self.take_string(name)? else { return Ok(None) };
+        Timestamp::parse_rfc3339(&text).map(Some).ok_or_else(|| self.error(name, Invalid::NO_TIME))
     }
 
     /// A moment in Unix milliseconds, as a number or as its text.

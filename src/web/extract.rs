@@ -94,7 +94,7 @@ impl Query {
     /// A point in time.
     pub fn time(&self, name: &str) -> Result<Option<Timestamp>, FieldError> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let wrong = || FieldError::new(name, Invalid::Type("a time such as 2026-12-24T18:00:00Z"));
+        let wrong = || FieldError::new(name, Invalid::NO_TIME);
         Timestamp::parse_rfc3339(text).map(Some).ok_or_else(wrong)
     }
 

@@ -15,7 +15,7 @@ const WATCH: &str = "{\"id\":\"g\",\"type\":\"web_hook\",\"address\":\"http://12
 const GOOGLE_STOP: &str = "/calendar/v3/channels/stop";
 
 /// Every native route with a body that it accepts, and the scope that it needs.
-const ROUTES: [(&str, &str, &str, &str); 15] = [
+const ROUTES: [(&str, &str, &str, &str); 19] = [
     ("POST", "/v1/events", EVENT, "events"),
     ("POST", "/v1/events?resource=a&name=a.b", "x", "events"),
     ("GET", "/v1/events?resource=a/b", "", "channels"),
@@ -31,6 +31,22 @@ const ROUTES: [(&str, &str, &str, &str); 15] = [
     ("POST", "/v1/channels/x/resume", "", "channels"),
     ("POST", "/v1/channels/x/skip", "{\"throughNumber\":1}", "channels"),
     ("POST", "/v1/channels/x/claim/rotate", "", "channels"),
+    ("POST", "/v1/channels/x/renew", "", "channels"),
+    ("POST", "/v1/channels/x/ping", "", "channels"),
+    ("POST", "/v1/channels/x/replay", "{\"fromNumber\":2}", "channels"),
+    ("POST", "/v1/channels/x/parked/redrive", "", "channels"),
+];
+
+/// What an owner does to a channel, with bodies that are accepted.
+const COMMANDS: [(&str, &str); 8] = [
+    ("pause", ""),
+    ("resume", ""),
+    ("skip", "{\"throughNumber\":1}"),
+    ("claim/rotate", ""),
+    ("renew", ""),
+    ("ping", ""),
+    ("replay", "{\"fromNumber\":2}"),
+    ("parked/redrive", ""),
 ];
 
 const GOOGLE: [(&str, &str); 2] =
@@ -183,13 +199,15 @@ async fn strangers_see_nothing(server: TestServer) {
         [("p", "t", "channels"), ("q", "s", "channels"), ("q", "s", "admin"), ("q", "t", "channels admin")];
     for (project, subject, scopes) in strangers {
         let token = server.token(project, subject, scopes);
-        for (method, rest, body) in [
-            ("GET", "", ""),
-            ("PATCH", "", "{\"token\":\"x\"}"),
-            ("DELETE", "", ""),
-            ("GET", "/attempts", ""),
-            ("GET", "/parked", ""),
-        ] {
+        let reads = [
+            ("GET", String::new(), ""),
+            ("PATCH", String::new(), "{\"token\":\"x\"}"),
+            ("DELETE", String::new(), ""),
+            ("GET", "/attempts".to_owned(), ""),
+            ("GET", "/parked".to_owned(), ""),
+        ];
+        let commands = COMMANDS.map(|(verb, body)| ("POST", format!("/{verb}"), body));
+        for (method, rest, body) in reads.into_iter().chain(commands) {
             let see =
                 |id: &str| server.ask(method, &format!("/v1/channels/{id}{rest}")).token(&token).body(body);
             let nothing = see("nothing").send().await;
@@ -199,7 +217,7 @@ async fn strangers_see_nothing(server: TestServer) {
                 assert_eq!(
                     but_for(&answer, id),
                     but_for(&nothing, "nothing"),
-                    "{method} {id} of {project}/{subject}"
+                    "{method} {id}{rest} of {project}/{subject}"
                 );
                 assert_eq!(answer.head.lines().count(), nothing.head.lines().count());
             }
@@ -307,6 +325,10 @@ async fn a_token_may_watch_what_its_patterns_name() {
         assert_eq!(server.ask("GET", &target).token(&none).send().await.status, 200);
         let answer = server.ask("PATCH", &target).token(&none).body("{\"ttlSeconds\":60}").send().await;
         assert_eq!(answer.problem(), (403, "resourceNotAllowed".into(), None));
+        for (verb, body) in COMMANDS {
+            let answer = server.ask("POST", &format!("{target}/{verb}")).token(&none).body(body).send().await;
+            assert_eq!(answer.problem(), (403, "resourceNotAllowed".into(), None), "{verb}");
+        }
     }
     // Publishing is the back end's, which no pattern binds, and an admin has the whole project.
     assert_eq!(server.ask("POST", "/v1/events").token(&token).body(EVENT).send().await.status, 200);

@@ -15,6 +15,7 @@ on_both!(
     every_event_ends_as_one_thing_and_one_can_ask_which,
     a_run_is_superseded_by_its_newest,
     an_event_of_several_resources_is_told_page_by_page,
+    an_event_named_by_the_server_is_found_by_its_name,
     an_event_is_told_to_those_who_may_see_it,
     requests_seen_are_attempts_recorded,
     excerpts_are_kept_where_they_are_asked_for,
@@ -254,6 +255,17 @@ async fn an_event_is_told_to_those_who_may_see_it(kind: Kind) {
     for id in ["nothing", "a%00b", "%ff", &"x".repeat(500)] {
         assert_eq!(app.get(&format!("/v1/events/{id}")).await.status, 404, "{id}");
     }
+}
+
+async fn an_event_named_by_the_server_is_found_by_its_name(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    opened(&app, &receiver, "c", json!({})).await;
+    let answer = app.publish(json!({ "resource": RESOURCE, "name": "order.changed" })).await;
+    app.settle().await;
+    let id = answer[0]["id"].as_str().unwrap();
+    assert!(id.starts_with("evt_"), "{id}");
+    assert_eq!(fate(&app, id, "c").await, told("delivered", 2, Some(1)));
 }
 
 async fn requests_seen_are_attempts_recorded(kind: Kind) {

@@ -20,11 +20,20 @@ on_both!(
     a_receiver_that_asked_is_reminded_and_goes_on_with_a_2xx,
     one_that_did_not_ask_is_probed_and_never_told,
     warnings_come_once_and_a_renewal_ends_them,
+    a_warning_that_fails_after_the_renewal_is_forgotten,
     the_end_is_told_and_grace_keeps_what_came_meanwhile,
     a_paused_channel_that_expires_comes_back_paused,
     a_quiet_channel_renews_itself_for_ninety_days,
+    a_short_life_is_renewed_as_well,
+    one_that_begins_to_renew_itself_late_is_asked,
     a_dead_one_does_not_renew_itself,
+    one_that_is_suspended_when_it_comes_back_is_reminded,
+    a_suspended_one_is_woken_by_what_it_asks_for_now,
+    a_suspended_one_that_has_claimed_everything_is_reminded_of_more,
+    a_parked_sync_is_nothing_to_claim,
     notices_go_to_their_own_address,
+    what_another_address_answers_says_nothing_of_the_receiver,
+    who_takes_notices_alone_stays_suspended,
     the_owner_hears_of_everything,
     four_days_down,
 );
@@ -312,6 +321,25 @@ async fn warnings_come_once_and_a_renewal_ends_them(kind: Kind) {
     assert!(told.contains(&"channel.renewed c".to_owned()));
 }
 
+async fn a_warning_that_fails_after_the_renewal_is_forgotten(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    opened(&app, &receiver, "c", json!({ "lifecycle": true, "ttlSeconds": 100 * 3_600 })).await;
+    app.advance(hours(81)).await;
+    receiver.answer(Answer::Hang);
+    app.server().jobs.run_once(JobName::Renewal).await.unwrap();
+    receiver.wait_for(2).await;
+    // Renewed while the warning is on its way: it is taken back.
+    assert_eq!(app.patch("c", json!({ "ttlSeconds": 100 * 3_600 })).await.status, 200);
+    receiver.answer(Answer::ok());
+    receiver.release_with(&Answer::status(500));
+    app.settle().await;
+    app.advance(seconds(60)).await;
+    assert_eq!(notices(&receiver.received()), ["expiring", "renewed"]);
+    publish(&app, 1).await;
+    assert_eq!(heads(&receiver.received()), [1, 2], "the channel goes on");
+}
+
 async fn the_end_is_told_and_grace_keeps_what_came_meanwhile(kind: Kind) {
     let app = TestApp::start(kind).await;
     let receiver = Receiver::start().await;
@@ -357,6 +385,115 @@ async fn a_quiet_channel_renews_itself_for_ninety_days(kind: Kind) {
     assert_eq!(heads(&receiver.received()), [1, 2]);
 }
 
+async fn a_short_life_is_renewed_as_well(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    let lives = [90, 120, 180, 240, 300, 420, 900];
+    for ttl in lives {
+        opened(&app, &receiver, &format!("c{ttl}"), json!({ "renewal": "auto", "ttlSeconds": ttl })).await;
+    }
+    // As cron would: the one every minute, the other oftener.
+    app.advance(seconds(35)).await;
+    for _ in 0..30 {
+        run(&app, JobName::Expiry).await;
+        run(&app, JobName::Renewal).await;
+        app.advance(seconds(30)).await;
+        run(&app, JobName::Expiry).await;
+        app.advance(seconds(30)).await;
+    }
+    for ttl in lives {
+        assert_eq!(state(&app, &format!("c{ttl}")).await, "active", "{ttl}");
+    }
+}
+
+async fn one_that_begins_to_renew_itself_late_is_asked(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    opened(&app, &receiver, "c", json!({ "ttlSeconds": 100 * 3_600 })).await;
+    app.advance(hours(97)).await;
+    assert_eq!(app.patch("c", json!({ "renewal": "auto" })).await.status, 200);
+    for _ in 0..3 {
+        run(&app, JobName::Renewal).await;
+        app.advance(seconds(60)).await;
+    }
+    assert_eq!(notices(&receiver.received()), ["ping"], "asked once");
+    assert_eq!(own_events(&app).await.iter().filter(|told| *told == "channel.renewed c").count(), 1);
+}
+
+/// Suspends `c`, with two events to claim.
+async fn suspended(app: &TestApp, receiver: &Receiver, options: Value) -> String {
+    let mut asked = json!({ "retry": { "schedule": ["0s"], "maxAttempts": 1 } });
+    asked.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    let channel = opened(app, receiver, "c", asked).await;
+    receiver.answer(Answer::status(503));
+    publish(app, 2).await;
+    assert_eq!(state(app, "c").await, "suspended");
+    app.advance(seconds(400)).await;
+    app.advance(seconds(400)).await;
+    url::Url::parse(channel["claimUrl"].as_str().unwrap()).unwrap().path().to_owned()
+}
+
+async fn one_that_is_suspended_when_it_comes_back_is_reminded(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    suspended(&app, &receiver, json!({ "lifecycle": true, "ttlSeconds": 3_600 })).await;
+    live(&app, hours(3), hours(1)).await;
+    assert_eq!(state(&app, "c").await, "expired");
+    assert_eq!(app.patch("c", json!({ "ttlSeconds": 1_000_000 })).await.status, 200);
+    app.settle().await;
+    assert_eq!(state(&app, "c").await, "suspended");
+    live(&app, seconds(800), seconds(400)).await;
+    receiver.answer(Answer::ok());
+    live(&app, hours(26), hours(1)).await;
+    assert_eq!(state(&app, "c").await, "active");
+    assert!(heads(&receiver.received()).ends_with(&[2, 3]));
+}
+
+async fn a_suspended_one_is_woken_by_what_it_asks_for_now(kind: Kind) {
+    for before in [true, false] {
+        let mut app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        suspended(&app, &receiver, json!({ "lifecycle": before })).await;
+        assert_eq!(app.patch("c", json!({ "lifecycle": !before })).await.status, 200);
+        app.settle().await;
+        app.restart().await;
+        receiver.answer(Answer::ok());
+        live(&app, hours(26), hours(1)).await;
+        assert_eq!(state(&app, "c").await, "active", "it was {before}");
+        assert!(heads(&receiver.received()).ends_with(&[2, 3]));
+    }
+}
+
+async fn a_suspended_one_that_has_claimed_everything_is_reminded_of_more(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    let claim = suspended(&app, &receiver, json!({ "lifecycle": true })).await;
+    let answer = app.call("POST", &format!("{claim}/ack"), "", Some(json!({ "through": 3 }))).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let before = notices(&receiver.received()).len();
+    live(&app, hours(26), hours(1)).await;
+    assert_eq!(notices(&receiver.received()).len(), before, "there is nothing to claim");
+    receiver.answer(Answer::ok());
+    publish(&app, 1).await;
+    live(&app, hours(26), hours(1)).await;
+    assert_eq!(state(&app, "c").await, "active");
+    assert!(heads(&receiver.received()).ends_with(&[4]));
+}
+
+async fn a_parked_sync_is_nothing_to_claim(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|request| match request.message_number() {
+        Some(1) if request.notice().is_none() => Answer::status(404),
+        _ => Answer::ok(),
+    });
+    opened(&app, &receiver, "c", json!({ "lifecycle": true, "retry": { "schedule": ["0s"] } })).await;
+    app.advance(seconds(10)).await;
+    live(&app, hours(26), hours(1)).await;
+    assert_eq!(heads(&receiver.received()), [1, 1, 1]);
+    assert_eq!(notices(&receiver.received()), [] as [String; 0]);
+}
+
 async fn a_dead_one_does_not_renew_itself(kind: Kind) {
     let app = TestApp::start(kind).await;
     let receiver = Receiver::start().await;
@@ -376,14 +513,58 @@ async fn notices_go_to_their_own_address(kind: Kind) {
         app.post("/v1/channels/c/ping", json!({ "name": "are.you.there", "data": { "n": 1 } })).await;
     assert_eq!(answer.status, 202, "{answer:?}");
     app.settle().await;
-    let told = desk.received();
+    // A ping asks the receiver itself.
+    let told = receiver.received().split_off(1);
     assert_eq!((told.len(), told[0].notice(), told[0].event()), (1, Some("ping"), Some("are.you.there")));
     assert_eq!(told[0].json()["data"], json!({ "n": 1 }));
     assert_eq!(told[0].webhook_id(), answer.json()["id"].as_str());
-    assert_eq!(numbers(&receiver.received()), [1]);
+    assert_eq!(app.post("/v1/channels/c/renew", Value::Null).await.status, 200);
+    app.settle().await;
+    assert_eq!(notices(&desk.received()), ["renewed"]);
+    assert_eq!(heads(&receiver.received()), [1]);
     assert_eq!(app.post("/v1/channels/c/pause", Value::Null).await.status, 200);
     let refused = app.post("/v1/channels/c/ping", Value::Null).await;
     assert_eq!((refused.status, refused.json()["code"].as_str()), (409, Some("channelPaused")));
+}
+
+async fn what_another_address_answers_says_nothing_of_the_receiver(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let (receiver, desk) = (Receiver::start().await, Receiver::start().await);
+    let told = json!({ "lifecycle": true, "lifecycleAddress": desk.url("/desk") });
+    let mut quiet = json!({ "renewal": "auto", "ttlSeconds": 30 * 3_600 });
+    quiet.as_object_mut().unwrap().extend(told.as_object().unwrap().clone());
+    opened(&app, &receiver, "quiet", quiet.clone()).await;
+    live(&app, hours(50), hours(1)).await;
+    assert_eq!(state(&app, "quiet").await, "active", "its receiver is pinged");
+    receiver.answer(Answer::status(500));
+    live(&app, hours(50), hours(1)).await;
+    assert_eq!(state(&app, "quiet").await, "expired");
+    assert!(notices(&desk.received()).contains(&"expiring".to_owned()));
+}
+
+async fn who_takes_notices_alone_stays_suspended(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    let retry = json!({ "schedule": ["0s", "10m"], "maxAttempts": 1 });
+    opened(&app, &receiver, "c", json!({ "lifecycle": true, "retry": retry })).await;
+    receiver.answer_with(|request| match (request.notice(), request.message_number()) {
+        (None, Some(2..)) => Answer::status(500),
+        _ => Answer::ok(),
+    });
+    publish(&app, 2).await;
+    assert_eq!(state(&app, "c").await, "suspended");
+    // Each notice has the head tried once.
+    assert_eq!(notices(&receiver.received()).len(), 2);
+    assert!(heads(&receiver.received()).len() <= 4, "{:?}", heads(&receiver.received()));
+    app.advance(hours(1)).await;
+    run(&app, JobName::Claims).await;
+    assert!(heads(&receiver.received()).len() <= 5);
+    assert!(!own_events(&app).await.contains(&"channel.resumed c".to_owned()));
+    receiver.answer(Answer::ok());
+    app.advance(hours(8)).await;
+    run(&app, JobName::Claims).await;
+    assert_eq!(state(&app, "c").await, "active");
+    assert!(heads(&receiver.received()).ends_with(&[2, 3]));
 }
 
 async fn the_owner_hears_of_everything(kind: Kind) {

@@ -230,6 +230,7 @@ fn told<T>(result: Result<T, ChannelError>, reply: impl FnOnce(T) -> Reply) -> R
         Err(ChannelError::Paused) => Reply::Paused,
         Err(ChannelError::NotFound) => Reply::NotFound,
         Err(ChannelError::Field(_)) => Reply::Beyond,
+        Err(ChannelError::Lost { .. }) => Reply::Lost,
         Err(error) => panic!("{error}"),
     }
 }

@@ -2,9 +2,10 @@
 //! engine does. It knows no lane, no checkpoint, no row and no bell: a command changes it at once, and `drain` sends
 //! whatever may leave at a moment, one request after the other.
 //!
-//! Commands and their answers are here; what leaves, and what its outcome makes of the channel, is in `sending`.
+//! Commands and their answers are here; what leaves, and what its outcome makes of the channel, is in `sending`; what time
+//! alone does is in `aging`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use watchpost::domain::{cursor::Failing, expiry::GRACE, time::Timestamp};
 
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// The longest life that the server grants.
-pub const LIFE_MAX: std::time::Duration = std::time::Duration::from_hours(30 * 24);
+pub const LIFE_MAX: Duration = Duration::from_hours(30 * 24);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -37,11 +38,14 @@ pub struct Parked {
 /// A ping that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ping {
+    /// Counts the channel's pings.
+    pub n: i64,
     pub attempts: u32,
     pub due_at: Timestamp,
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Model {
     /// The resource's head when the channel was opened, and now.
     pub start: i64,
@@ -49,6 +53,8 @@ pub struct Model {
     /// The kinds of events 1, 2, … and when they were published.
     pub kinds: Vec<u8>,
     pub published_at: Vec<Timestamp>,
+    /// The oldest event that the log still holds.
+    pub earliest: i64,
     pub cursor: i64,
     pub state: State,
     /// What an expired channel was before.
@@ -59,6 +65,14 @@ pub struct Model {
     pub failing: Failing,
     pub parked: BTreeMap<i64, Parked>,
     pub pings: Vec<Ping>,
+    /// Suspended, but a ping was answered with a 2xx.
+    pub alive: bool,
+    pub pinged: i64,
+    /// A crash came since one was made: a server that reads the channel with its resource learns of it from the next
+    /// sweep alone.
+    pub pings_unread: bool,
+    /// How many parked notifications got another attempt.
+    pub redriven: usize,
     pub retry: Retry,
     pub latest: bool,
     pub filtered: bool,
@@ -77,6 +91,7 @@ impl Model {
             head: start,
             published_at: vec![now; before.len()],
             kinds: before,
+            earliest: 1,
             cursor: start - 1,
             state: State::Active,
             state_before: State::Active,
@@ -85,6 +100,10 @@ impl Model {
             failing: Failing::default(),
             parked: BTreeMap::new(),
             pings: Vec::new(),
+            alive: false,
+            pinged: 0,
+            pings_unread: false,
+            redriven: 0,
             retry: opening.retry,
             latest: opening.latest,
             filtered: opening.filtered,
@@ -122,6 +141,26 @@ impl Model {
         self.kinds[usize::try_from(seq - 1).unwrap()]
     }
 
+    /// The cursor's place, past what is unwanted: a channel that waits may have passed that in memory alone.
+    pub fn past_unwanted(&self, mut cursor: i64) -> i64 {
+        while cursor >= self.start && cursor < self.last() && !self.wants(cursor + 1) {
+            cursor += 1;
+        }
+        cursor
+    }
+
+    /// An answer that does not depend on whether what is unwanted was passed already.
+    pub fn in_general(&self, reply: Reply) -> Reply {
+        let past = |number: i64| self.number(self.past_unwanted(self.seq(number)));
+        match reply {
+            Reply::At(number) => Reply::At(past(number)),
+            Reply::Left { parked, waiting, earliest } if parked.is_empty() => {
+                Reply::Left { parked, waiting, earliest: past(earliest - 1) + 1 }
+            }
+            reply => reply,
+        }
+    }
+
     /// What a turn asks for, in numbers. `moments` are the beginnings of the rounds so far.
     pub fn command(&self, op: &Op, moments: &[Timestamp]) -> Command {
         let span = self.number(self.last());
@@ -138,6 +177,7 @@ impl Model {
             Op::Renew(ttl) => Command::Renew(*ttl),
             Op::Pull => Command::Pull,
             Op::Ack(share) => Command::Ack(number(*share)),
+            Op::SettleParked { .. } if self.parked.is_empty() => Command::Rest,
             Op::SettleParked { every } => {
                 Command::Settle(self.parked.keys().step_by(*every).map(|seq| self.number(*seq)).collect())
             }
@@ -205,7 +245,7 @@ impl Model {
             }
             Command::Replay(number) => self.replay(self.seq(*number).max(self.start + 1)),
             Command::ReplaySince(time) => {
-                let first = (self.start + 1..=self.head)
+                let first = (self.earliest.max(self.start + 1)..=self.head)
                     .find(|seq| self.published_at[usize::try_from(seq - 1).unwrap()] >= *time);
                 self.replay(first.unwrap_or(i64::MAX))
             }
@@ -214,7 +254,8 @@ impl Model {
             Command::Ping if !self.is_living() => Reply::Ended,
             Command::Ping if !self.sends() => Reply::Paused,
             Command::Ping => {
-                self.pings.push(Ping { attempts: 0, due_at: now });
+                self.pinged += 1;
+                self.pings.push(Ping { n: self.pinged, attempts: 0, due_at: now });
                 Reply::Done
             }
             Command::Stop => {
@@ -223,18 +264,6 @@ impl Model {
                 }
                 Reply::Done
             }
-        }
-    }
-
-    /// What the expiry job does.
-    pub fn expire(&mut self, now: Timestamp) {
-        if self.is_living() && self.expires_at <= now {
-            self.state_before = self.state;
-            self.state = State::Expired;
-            self.pings.clear();
-        }
-        if self.state == State::Expired && self.end.is_none() && self.expires_at.plus(GRACE) <= now {
-            self.end = Some(self.head);
         }
     }
 
@@ -304,6 +333,9 @@ impl Model {
         if from > self.head {
             return Reply::Beyond;
         }
+        if from < self.earliest {
+            return Reply::Lost;
+        }
         let from = from.min(self.cursor + 1);
         self.parked.retain(|seq, _| *seq < from);
         self.cursor = from - 1;
@@ -327,6 +359,7 @@ impl Model {
     /// What a pull finds: what was parked, but for a sync, which has nothing to read; then the log past the cursor.
     pub fn left(&self) -> Reply {
         let stands = self.cursor.max(self.start);
+        let stands = stands.max((self.earliest - 1).min(self.last()));
         let parked = self.parked.keys().copied().filter(|seq| *seq > self.start && *seq <= stands);
         let parked: Vec<i64> = parked.map(|seq| self.number(seq)).collect();
         let waiting = (stands + 1..=self.last()).filter(|seq| self.wants(*seq));
@@ -339,6 +372,6 @@ impl Model {
 }
 
 /// Too long is clamped; whole seconds, as a header can carry them.
-fn granted(ttl: std::time::Duration, now: Timestamp) -> Timestamp {
+fn granted(ttl: Duration, now: Timestamp) -> Timestamp {
     now.plus(ttl.min(LIFE_MAX)).floor_to_second()
 }

@@ -51,6 +51,8 @@ pub enum Reply {
     Ended,
     Paused,
     Beyond,
+    /// Retention took it.
+    Lost,
     NotFound,
 }
 

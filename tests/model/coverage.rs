@@ -11,7 +11,12 @@ macro_rules! coverage {
     ($($(#[$doc:meta])* $what:ident),+ $(,)?) => {
         /// How many lives came to each of these.
         #[derive(Clone, Copy, Debug, Default)]
-        pub struct Coverage { pub requests: usize, $($(#[$doc])* pub $what: usize),+ }
+        pub struct Coverage {
+            pub requests: usize,
+            /// To whom a crash repeated a request: how many, the operating system decides.
+            pub repeated: usize,
+            $($(#[$doc])* pub $what: usize),+
+        }
 
         impl Coverage {
             /// What nobody came to.
@@ -30,6 +35,7 @@ macro_rules! coverage {
             fn add(self, other: Self) -> Self {
                 Self {
                     requests: self.requests + other.requests,
+                    repeated: self.repeated + other.repeated,
                     $($what: self.$what + other.$what),+
                 }
             }
@@ -56,6 +62,8 @@ coverage! {
     readdressed,
     /// A notification stood for several events.
     collapsed,
+    /// Events went by age.
+    retired,
 }
 
 impl Sum for Coverage {
@@ -78,7 +86,8 @@ impl Coverage {
         set(|it| &mut it.stopped, model.state == State::Stopped);
         set(|it| &mut it.parked, model.parked.keys().any(|seq| *seq > model.start));
         set(|it| &mut it.sync_parked, model.parked.contains_key(&model.start));
-        set(|it| &mut it.redriven, model.parked.values().any(|parked| parked.redriven));
+        set(|it| &mut it.redriven, model.redriven > 0);
+        set(|it| &mut it.retired, model.earliest > 1);
         for seen in sent {
             let is_event = seen.about == About::Notification;
             set(|it| &mut it.retried, seen.attempt > 1);

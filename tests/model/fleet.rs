@@ -2,6 +2,8 @@
 //! round each of them has its turn, then time passes and the jobs run; whenever nothing is under way any more, what the
 //! receiver saw, what callers heard and where the channels stand is what the models say.
 
+use std::collections::HashMap;
+
 use futures_util::{StreamExt as _, stream};
 use watchpost::{domain::time::Timestamp, jobs::JobName};
 
@@ -9,21 +11,24 @@ use crate::{
     base::Kind,
     calls::Handle,
     channel::Model,
+    command::{Command, Seen},
     coverage::Coverage,
-    history::{History, ROUNDS, Weeks},
+    history::{Answer, History, ROUNDS, Weeks},
     judge::{Broken, Life},
     world::{World, answer},
 };
 
 /// Lives on one server.
 pub const FLEET: u64 = 250;
+/// Rounds from one run of the retention job to the next: it walks all logs.
+const RETIRED_EVERY: usize = 3;
 /// Calls under way at a time.
 const CALLS: usize = 16;
 
 /// Which lives of a seed share a server: those that a failing one is told of can be lived again without the others.
 pub async fn live(kind: Kind, seed: u64, fleet: u64, indices: Vec<u64>) -> Result<Coverage, Broken> {
     let weeks = Weeks::new(seed, fleet);
-    let histories: Vec<History> = indices.into_iter().map(|index| History::new(seed, index)).collect();
+    let histories = weeks.histories(seed, &indices);
     let mut fleet = Fleet::open(kind, weeks, histories).await;
     for round in 0..ROUNDS {
         fleet.round(round).await;
@@ -40,6 +45,10 @@ pub async fn live(kind: Kind, seed: u64, fleet: u64, indices: Vec<u64>) -> Resul
             Ok(coverage)
         }
     }
+}
+
+fn is_same(sent: &[(Seen, Answer)], seen: &[Seen]) -> bool {
+    sent.iter().map(|(seen, _)| seen).eq(seen)
 }
 
 struct Fleet {
@@ -73,9 +82,9 @@ impl Fleet {
         });
         let handles = handles.await;
         world.settle().await;
-        let lives = histories.into_iter().enumerate().map(|(slot, history)| {
+        let lives = histories.into_iter().map(|history| {
             let model = Model::open(&history.opening, vec![0; history.opening.before], now);
-            Life::new(history, model, slot)
+            Life::new(history, model)
         });
         let lives = lives.collect();
         let mut fleet = Self { world, weeks, lives, handles, moments: Vec::new() };
@@ -87,11 +96,15 @@ impl Fleet {
         self.world.begin_round(round);
         self.moments.push(self.world.now());
         self.turn(round).await;
-        self.world.settle().await;
-        self.drain(round);
-        if self.weeks.crashes.contains(&round) {
-            self.world.crash().await;
-            self.note("the server crashes and starts again");
+        if self.weeks.midway_crash == round {
+            self.crash("the server crashes with requests under way, and starts again").await;
+            self.drain_around_crash(round);
+        } else {
+            self.world.settle().await;
+            self.drain(round);
+        }
+        if self.weeks.still_crash == round {
+            self.crash("the server crashes and starts again").await;
             self.drain(round);
         }
         self.world.advance(self.weeks.steps[round]).await;
@@ -107,7 +120,22 @@ impl Fleet {
             life.model.expire(now);
         }
         self.drain(round);
+        if round % RETIRED_EVERY == RETIRED_EVERY - 1 {
+            self.world.ring(JobName::Retention).await;
+            for life in &mut self.lives {
+                life.model.retire(now);
+            }
+            self.drain(round);
+        }
         self.look().await;
+    }
+
+    async fn crash(&mut self, how: &str) {
+        self.world.crash().await;
+        self.note(how);
+        for life in &mut self.lives {
+            life.model.pings_unread = !life.model.pings.is_empty();
+        }
     }
 
     /// Every life does what it does in this round.
@@ -123,7 +151,7 @@ impl Fleet {
                 "round {round}, {:?}: {command:?} -> {reply:?}",
                 life.history.turns[round].weather
             ));
-            if let crate::command::Command::Publish(kinds) = &command {
+            if let Command::Publish(kinds) = &command {
                 published.push((self.handles[slot].id.clone(), kinds.clone()));
             }
             let addresses = [world.address(slot, 0), world.address(slot, 1)];
@@ -132,16 +160,18 @@ impl Fleet {
         }
         let caller = world.caller();
         let heard = world.run(async move {
-            caller.publish(published).await;
             let heard = stream::iter(calls).map(|(handle, addresses, command)| {
                 let caller = caller.clone();
                 async move { caller.perform(&handle, &addresses, &command).await }
             });
-            heard.buffered(CALLS).collect::<Vec<_>>().await
+            let heard = heard.buffered(CALLS).collect::<Vec<_>>().await;
+            // Last, so that a crash after the turn finds requests under way.
+            caller.publish(published).await;
+            heard
         });
         let heard = heard.await;
         for ((life, expected), heard) in self.lives.iter_mut().zip(expected).zip(heard) {
-            life.is("the caller hears", &expected, &heard);
+            life.hears("the caller hears", expected, heard);
         }
     }
 
@@ -150,8 +180,27 @@ impl Fleet {
         let now = self.world.now();
         for (slot, life) in self.lives.iter_mut().enumerate() {
             let Life { model, history, .. } = life;
+            let seen = self.world.take_seen(slot);
+            let mut unaware = model.clone();
+            let mut sent = model.drain(now, |seen| answer(history, round, seen));
+            if unaware.pings_unread && !is_same(&sent, &seen) {
+                let sent_late = unaware.drain_pings_last(now, |seen| answer(history, round, seen));
+                if is_same(&sent_late, &seen) {
+                    (*model, sent) = (unaware, sent_late);
+                }
+            }
+            life.sees(&sent, &seen);
+        }
+    }
+
+    /// As `drain`, but what a crash has cut off from its outcome may have been repeated.
+    fn drain_around_crash(&mut self, round: usize) {
+        let now = self.world.now();
+        for (slot, life) in self.lives.iter_mut().enumerate() {
+            let Life { model, history, .. } = life;
+            let before = model.state;
             let sent = model.drain(now, |seen| answer(history, round, seen));
-            life.sees(&sent, &self.world.take_seen(slot));
+            life.sees_around_crash(before, &sent, &self.world.take_seen(slot));
         }
     }
 
@@ -164,8 +213,7 @@ impl Fleet {
     /// Every channel stands where its model does.
     async fn look(&mut self) {
         let views = self.world.views().await;
-        let views: std::collections::HashMap<_, _> =
-            views.into_iter().map(|view| (view.channel.key, view)).collect();
+        let views: HashMap<_, _> = views.into_iter().map(|view| (view.channel.key, view)).collect();
         let caller = self.world.caller();
         let changed = self.lives.iter_mut().zip(&self.handles).map(|(life, handle)| {
             life.stands(&views[&handle.key]);
@@ -194,7 +242,7 @@ impl Fleet {
                 let caller = caller.clone();
                 let nowhere = [String::new(), String::new()];
                 async move {
-                    let left = caller.perform(&handle, &nowhere, &crate::command::Command::Pull).await;
+                    let left = caller.perform(&handle, &nowhere, &Command::Pull).await;
                     (left, caller.parked(&handle).await, caller.attempts(&handle).await)
                 }
             });
@@ -202,8 +250,8 @@ impl Fleet {
         });
         let now = self.world.now();
         for (life, (left, parked, attempts)) in self.lives.iter_mut().zip(found.await) {
-            let expected = life.model.perform(&crate::command::Command::Pull, now);
-            life.is("at the end there is left", &expected, &left);
+            let expected = life.model.perform(&Command::Pull, now);
+            life.hears("at the end there is left", expected, left);
             life.is("parked at the end", &life.model.parked.keys().copied().collect::<Vec<_>>(), &parked);
             life.has_in_ledger(&attempts);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::dice::Dice;
 
 /// Rounds of a life.
-pub const ROUNDS: usize = 16;
+pub const ROUNDS: usize = 12;
 
 #[derive(Clone, Debug)]
 pub struct History {
@@ -207,12 +207,14 @@ fn lifetime(dice: &mut Dice) -> Duration {
     dice.one_of(&[30 * DAY, 30 * DAY, 3 * DAY, DAY, 2 * HOUR])
 }
 
-/// How time passes, for all lives that share a clock.
+/// What happens to all lives that share a server: how time passes, and when it crashes.
 #[derive(Clone, Debug)]
 pub struct Weeks {
     pub steps: Vec<Duration>,
-    /// Rounds in which the server crashes.
-    pub crashes: Vec<usize>,
+    /// A round in which the server crashes once nothing is under way.
+    pub still_crash: usize,
+    /// A round in which it crashes right after everybody's turn, with requests under way. Receivers work in it.
+    pub midway_crash: usize,
 }
 
 impl Weeks {
@@ -224,9 +226,17 @@ impl Weeks {
             Duration::from_secs(step)
         });
         let steps = steps.collect();
-        let third = ROUNDS as u64 / 3;
-        let crashes =
-            (0..2).map(|nth| usize::try_from(third * (nth + 1) + dice.below(third)).unwrap()).collect();
-        Self { steps, crashes }
+        let mut crash =
+            |third: usize| third * (ROUNDS / 3) + usize::try_from(dice.below(ROUNDS as u64 / 3)).unwrap();
+        Self { steps, still_crash: crash(1), midway_crash: crash(2) }
+    }
+
+    /// The lives of `indices` under one server.
+    pub fn histories(&self, seed: u64, indices: &[u64]) -> Vec<History> {
+        let mut histories: Vec<History> = indices.iter().map(|index| History::new(seed, *index)).collect();
+        for history in &mut histories {
+            history.turns[self.midway_crash].weather = Weather::Fair;
+        }
+        histories
     }
 }

@@ -3,14 +3,14 @@
 use std::fmt::{Debug, Display, Write as _};
 
 use watchpost::{
-    domain::{cursor::Failing, time::Timestamp},
+    domain::{channel::ChannelState, cursor::Failing, time::Timestamp},
     store::{ChannelView, RecordedAttempt},
 };
 
 use crate::{
     base::Kind,
     channel::{Model, State},
-    command::{About, Seen},
+    command::{About, Reply, Seen},
     coverage::Coverage,
     history::{Answer, History},
 };
@@ -19,16 +19,23 @@ pub struct Life {
     pub history: History,
     pub model: Model,
     pub coverage: Coverage,
-    slot: usize,
     /// Everything that happened, for whoever reads a failure.
     transcript: Vec<String>,
     /// What the receiver saw, with what it said, for the ledger.
     sent: Vec<(Seen, Answer)>,
     parked: Vec<i64>,
     differences: Vec<String>,
+    /// A crash came between requests and the ledger.
+    crashed_midway: bool,
+    /// And between a 2xx and the end of a suspension.
+    may_be_suspended: bool,
 }
 
+/// What a crash repeats of one channel: one in flight, and four unsaved.
+const REPEATED_MAX: usize = 5;
+
 /// A life that did not go as its model says.
+#[derive(Debug)]
 pub struct Broken {
     pub kind: Kind,
     pub seed: u64,
@@ -39,16 +46,17 @@ pub struct Broken {
 }
 
 impl Life {
-    pub fn new(history: History, model: Model, slot: usize) -> Self {
+    pub fn new(history: History, model: Model) -> Self {
         let mut life = Self {
             history,
             model,
-            slot,
             coverage: Coverage::default(),
             transcript: Vec::new(),
             sent: Vec::new(),
             parked: Vec::new(),
             differences: Vec::new(),
+            crashed_midway: false,
+            may_be_suspended: false,
         };
         life.note(format!("opened with {:?}", life.history.opening));
         life
@@ -65,6 +73,12 @@ impl Life {
             self.note(format!("  !! {line}"));
             self.differences.push(line);
         }
+    }
+
+    /// A caller got the model's answer.
+    pub fn hears(&mut self, what: &str, expected: Reply, heard: Reply) {
+        let (expected, heard) = (self.model.in_general(expected), self.model.in_general(heard));
+        self.is(what, &expected, &heard);
     }
 
     /// The receiver saw what the model sent, in its order.
@@ -84,12 +98,47 @@ impl Life {
         self.coverage.look(&self.model, &expected);
     }
 
+    /// Around a crash the last requests before it, in flight or with an outcome that was not durable, are repeated: in
+    /// their order, and no more of them than a channel may be ahead of its durable place.
+    pub fn sees_around_crash(&mut self, before: State, sent: &[(Seen, Answer)], seen: &[Seen]) {
+        let expected: Vec<Seen> = sent.iter().map(|(seen, _)| *seen).collect();
+        let is_repeated = |at: usize, from: usize| {
+            from <= at
+                && at - from <= REPEATED_MAX
+                && seen[..at] == expected[..at]
+                && seen[at..] == expected[from..]
+        };
+        let ends = 0..=expected.len().min(seen.len());
+        let crash = ends
+            .clone()
+            .find_map(|at| ends.clone().find(|from| is_repeated(at, *from)).map(|from| (at, from)));
+        let Some((at, from)) = crash else {
+            self.sees(sent, seen);
+            return;
+        };
+        for (nth, (seen, answer)) in sent[..at].iter().chain(&sent[from..]).enumerate() {
+            let again = if (at..at + at - from).contains(&nth) { ", repeated" } else { "" };
+            self.note(format!("  {seen} -> {answer:?}{again}"));
+            self.sent.push((*seen, *answer));
+        }
+        self.coverage.look(&self.model, &expected);
+        self.coverage.repeated |= usize::from(at > from);
+        self.crashed_midway = true;
+        self.may_be_suspended = before == State::Suspended && self.model.state == State::Active;
+    }
+
     /// The channel stands where the model does.
     pub fn stands(&mut self, view: &ChannelView) {
         self.note(format!("  {}", Standing(&self.model)));
-        let (model, channel) = (self.model.clone(), &view.channel);
+        let channel = &view.channel;
+        if std::mem::take(&mut self.may_be_suspended) && channel.state == ChannelState::Suspended {
+            // Its 2xx is durable, its resumption was cut off: the next 2xx ends the suspension.
+            self.model.state = State::Suspended;
+        }
+        let model = self.model.clone();
         self.is("state", &word(model.state), &channel.state.as_str());
-        self.is("cursor", &model.number(model.cursor), &channel.number_of(view.cursor.seq));
+        let place = |cursor: i64| model.number(model.past_unwanted(cursor));
+        self.is("cursor", &place(model.cursor), &place(view.cursor.seq));
         self.is("newest", &model.number(model.last()), &channel.number_of(view.head));
         self.is("end", &model.end, &channel.end_seq);
         self.is("expires at", &model.expires_at, &channel.expires_at);
@@ -119,6 +168,11 @@ impl Life {
             .iter()
             .map(|(seen, answer)| (seen.about == About::Ping, seen.number, seen.attempt, status(*answer)))
             .collect();
+        // Nothing is written before a send, so exactly what a crash has cut off may be missing.
+        let missing = sent.len().saturating_sub(recorded.len());
+        if self.crashed_midway && missing <= REPEATED_MAX && is_part_of(&recorded, &sent) {
+            return;
+        }
         self.is("the ledger", &sent, &recorded);
     }
 
@@ -132,9 +186,14 @@ impl Life {
             writeln!(story, "{line}").unwrap();
         }
         let History { seed, index, .. } = self.history;
-        let _ = self.slot;
         Broken { kind, seed, index, together, story }
     }
+}
+
+/// Whether `part` is `whole` without some of it.
+fn is_part_of<T: PartialEq>(part: &[T], whole: &[T]) -> bool {
+    let mut whole = whole.iter();
+    part.iter().all(|item| whole.any(|other| other == item))
 }
 
 fn status(answer: Answer) -> Option<i16> {

@@ -2,9 +2,18 @@
 //! in memory that was written from the contract. What the receiver sees in which order, what every caller hears, and
 //! where each channel stands after every round must be what the model says, on both stores with the same seeds.
 //!
+//! A life is some rounds of commands, in changing weather at the receiver, with steps of time between them. Once in it the
+//! server crashes while nothing is under way, which repeats nothing and loses nothing; and once right after everybody's
+//! turn, where a channel may see again what was in flight and what was not durable, in order, and nothing else.
+//!
 //! A run lives the lives of one fixed seed and those of a fresh one. `MODEL_SEED` replaces both, `MODEL_STORE` and
 //! `MODEL_HISTORY` choose one store and one life; a failure prints the command that lives it again, and its transcript.
-//! `MODEL_TIMES` multiplies the number of lives.
+//! A life that breaks only among others does so with them again: without `MODEL_HISTORY`. `MODEL_TIMES` multiplies the
+//! number of lives.
+//!
+//! What the model leaves out: `ordering: none`, notices but for pings, payloads (and with them poison), rate limits, first
+//! delays, redirects that are followed, channels that renew themselves, changes of a filter, more than one channel on a
+//! resource, and more than one node.
 
 #![allow(
     clippy::similar_names,
@@ -19,6 +28,7 @@
     reason = "test code: a broken expectation is a failed test"
 )]
 
+mod aging;
 #[allow(dead_code, reason = "the integration tests use more of it")]
 #[path = "../it/base.rs"]
 mod base;
@@ -37,12 +47,16 @@ mod world;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use futures_util::{StreamExt as _, stream};
+
 use self::{base::Kind, coverage::Coverage, fleet::FLEET};
 
-/// Lives of every run, before anything new: half of them are of this seed.
+/// Half of the lives of every run are those of this seed, the others are new.
 const FIXED_SEED: u64 = 20_261_124;
 const ON_SQLITE: u64 = 2_000;
 const ON_POSTGRES: u64 = 200;
+/// Servers at a time, each with lives of its own.
+const FLEETS: usize = 2;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_life_on_sqlite_is_what_the_model_says() {
@@ -75,15 +89,17 @@ async fn lives(kind: Kind, count: u64) {
                 .map(|fleet| (fleet, (fleet * FLEET..count.min((fleet + 1) * FLEET)).collect()))
                 .collect(),
         };
-        for (fleet, indices) in fleets {
-            match fleet::live(kind, seed, fleet, indices).await {
-                Ok(lived) => coverage = coverage + lived,
-                Err(broken) => panic!("{broken}"),
-            }
+        let lives = fleets.into_iter().map(|(fleet, indices)| fleet::live(kind, seed, fleet, indices));
+        let mut lives = stream::iter(lives).buffered(FLEETS);
+        while let Some(lived) = lives.next().await {
+            coverage = coverage + lived.unwrap_or_else(|broken| panic!("{broken}"));
         }
     }
     eprintln!("{store}: {coverage:?}");
-    assert!(one.is_some() || coverage.missing().is_empty(), "no life came to {:?}", coverage.missing());
+    // Of few lives some things are rare.
+    if count >= ON_SQLITE && one.is_none() {
+        assert!(coverage.missing().is_empty(), "no life came to {:?}", coverage.missing());
+    }
 }
 
 pub fn word_of(kind: Kind) -> &'static str {

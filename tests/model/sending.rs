@@ -33,9 +33,27 @@ impl Model {
         while let Some(cargo) = self.next(now) {
             let seen = self.request(cargo);
             let answer = answer(&seen);
+            self.redriven += usize::from(matches!(cargo, Cargo::Redriven(_)));
             sent.push((seen, answer));
             self.conclude(cargo, answer, now);
+            self.go_free();
         }
+        self.go_free();
+        sent
+    }
+
+    /// As a server does that does not know yet of the pings that wait: they come last.
+    pub fn drain_pings_last(
+        &mut self,
+        now: Timestamp,
+        answer: impl Fn(&Seen) -> Answer,
+    ) -> Vec<(Seen, Answer)> {
+        let pings = std::mem::take(&mut self.pings);
+        let mut sent = self.drain(now, &answer);
+        if self.sends() {
+            self.pings = pings;
+        }
+        sent.extend(self.drain(now, answer));
         sent
     }
 
@@ -43,12 +61,18 @@ impl Model {
         if !self.sends() || now >= self.expires_at {
             return None;
         }
-        if let Some(at) = self.pings.iter().position(|ping| ping.due_at <= now) {
+        // The one that has been due the longest; of equals the oldest.
+        let ping = self.pings.iter().enumerate().min_by_key(|(_, ping)| (ping.due_at, ping.n));
+        if let Some((at, _)) = ping.filter(|(_, ping)| ping.due_at <= now) {
             return Some(Cargo::Ping(at));
         }
         let redriven = self.parked.iter().find(|(_, parked)| parked.redriven).map(|(seq, _)| *seq);
         if let Some(seq) = redriven.filter(|_| self.state == State::Active) {
             return Some(Cargo::Redriven(seq));
+        }
+        // A channel whose sync was pending when its first events went meets the hole only now.
+        if self.cursor >= self.start {
+            self.pass_hole();
         }
         let waits = self.failing.due_at.is_some_and(|due| due > now);
         if self.state == State::Active || !waits {
@@ -59,8 +83,10 @@ impl Model {
 
     /// What a filter does not want ends without a request. A sync is always wanted.
     fn pass_unwanted(&mut self) {
-        while self.cursor >= self.start && self.cursor < self.head && !self.wants(self.cursor + 1) {
-            self.cursor += 1;
+        let past = self.past_unwanted(self.cursor);
+        if past > self.cursor {
+            self.cursor = past;
+            self.wait_for_a_head();
         }
     }
 
@@ -96,6 +122,7 @@ impl Model {
             Answer::Reset => (None, Duration::ZERO),
         };
         let delivered = status.is_some_and(|status| (200..300).contains(&status));
+        self.alive &= !matches!(cargo, Cargo::Head { .. });
         match cargo {
             Cargo::Ping(at) => self.conclude_ping(at, delivered, now),
             Cargo::Redriven(seq) if delivered => drop(self.parked.remove(&seq)),
@@ -115,17 +142,28 @@ impl Model {
         }
     }
 
-    /// A ping counts against nobody, but a 2xx is proof of life.
+    /// One that is alive and has nothing to be tried with goes on.
+    fn go_free(&mut self) {
+        if std::mem::take(&mut self.alive) && self.state == State::Suspended {
+            if self.cursor < self.last() {
+                self.alive = true;
+                return;
+            }
+            self.state = State::Active;
+            self.failing.since = None;
+            self.failing.failures = 0;
+        }
+    }
+
+    /// A ping counts against nobody, but a 2xx is a sign of life: the head is tried at once.
     fn conclude_ping(&mut self, at: usize, delivered: bool, now: Timestamp) {
         let ping = self.pings.remove(at);
         if !delivered {
             let attempts = ping.attempts + 1;
             let wait = PING_WAITS.get(usize::try_from(attempts).unwrap() - 1);
-            self.pings.extend(wait.map(|wait| Ping { attempts, due_at: now.plus(*wait) }));
+            self.pings.extend(wait.map(|wait| Ping { attempts, due_at: now.plus(*wait), ..ping }));
         } else if self.state == State::Suspended {
-            self.state = State::Active;
-            self.failing.since = None;
-            self.failing.failures = 0;
+            self.alive = true;
             self.try_at_once(now);
         }
     }

@@ -24,6 +24,7 @@ use watchpost::{
 };
 
 use crate::{
+    aging::KEPT,
     base::{Base, Kind},
     calls::{Caller, Owner},
     command::{About, Seen},
@@ -131,7 +132,9 @@ impl World {
         /// Two starts must not make up the same ids.
         static SEED: AtomicU64 = AtomicU64::new(1);
         let (url, state) = (self.base.url(), self.base.folder.to_string_lossy().into_owned());
+        let kept = format!("{}h", KEPT.as_secs() / 3_600);
         let pairs = [
+            ("RETENTION_EVENTS", kept.as_str()),
             ("LISTEN", "127.0.0.1:0"),
             ("DATABASE_URL", url.as_str()),
             ("EGRESS_ALLOW", "127.0.0.0/8"),

@@ -2,8 +2,8 @@
 //! requests, reads, writes – happens in tasks of its own, which report back through the inbox.
 //!
 //! This file is the loop and what it hears. `residence` brings lanes into memory and lets them go, `sending` gives
-//! out slots, `reading` and `saving` talk to the store, `filtering` finds the next event of a filtered lane, `timers`
-//! keeps the time.
+//! out slots, `reading` and `saving` talk to the store, `turning` changes channels by outcomes, `filtering` finds the
+//! next event of a filtered lane, `timers` keeps the time.
 
 mod filtering;
 mod reading;
@@ -11,6 +11,7 @@ mod residence;
 mod saving;
 mod sending;
 mod timers;
+mod turning;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -23,8 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 use self::{
     filtering::{Scans, Stretch},
     reading::Read,
-    sending::NewState,
     timers::Timers,
+    turning::NewState,
 };
 use super::{
     Command, Context, Seen,
@@ -79,8 +80,8 @@ enum Message {
         asked: Vec<ChannelKey>,
         lanes: Vec<LoadedLane>,
         taken: Option<oneshot::Sender<()>>,
-        /// This lane's suspension (true) or resumption is in the store.
-        turned: Option<(ChannelKey, bool)>,
+        /// The channel, where it was changed by an outcome of its lane.
+        turned: Option<ChannelKey>,
     },
     /// Channels that another node changed.
     ChangedElsewhere(Vec<LoadedLane>),
@@ -89,17 +90,20 @@ enum Message {
         stretch: Stretch,
         chunks: Vec<Chunk>,
     },
-    /// What a sweep found.
-    Found {
-        busy: Vec<BusyResource>,
-        due: Vec<ChannelKey>,
-        /// Channels that are to be told something.
-        told: Vec<ChannelKey>,
-        done: bool,
-    },
+    Found(Found),
     Poll,
     /// A read found the store closed: nothing can be found or made durable any more.
     StoreClosed,
+}
+
+/// What a sweep found: page by page, the last one empty and `done`.
+#[derive(Default)]
+struct Found {
+    busy: Vec<BusyResource>,
+    due: Vec<ChannelKey>,
+    /// Channels that are to be told something.
+    told: Vec<ChannelKey>,
+    done: bool,
 }
 
 struct Driver {
@@ -122,6 +126,8 @@ struct Driver {
     /// The newest revision known of channels that changed while something was being read: what an older read
     /// brings of them is out of date.
     newest: HashMap<ChannelKey, i64>,
+    /// Channels that are being changed by outcomes, and what is to follow.
+    turning: HashMap<ChannelKey, VecDeque<NewState>>,
     settlers: Vec<oneshot::Sender<()>>,
     stopping: bool,
     inbox: mpsc::UnboundedSender<Message>,
@@ -155,6 +161,7 @@ pub async fn run(
         held: Vec::new(),
         expected: HashSet::new(),
         newest: HashMap::new(),
+        turning: HashMap::new(),
         settlers: Vec::new(),
         stopping: false,
         inbox,
@@ -305,7 +312,9 @@ impl Driver {
             }
             Message::Changed { asked, lanes, taken, turned } => {
                 self.reading -= 1;
-                self.has_turned(turned, &lanes);
+                if let Some(key) = turned {
+                    self.has_turned(key, &lanes);
+                }
                 for lane in lanes {
                     self.change(lane);
                 }
@@ -322,7 +331,7 @@ impl Driver {
                 }
             }
             Message::Scanned { stretch, chunks } => self.on_scanned(stretch, chunks),
-            Message::Found { busy, due, told, done } => {
+            Message::Found(Found { busy, due, told, done }) => {
                 self.take_found(busy, due);
                 self.take_told(told);
                 if done {
@@ -354,8 +363,10 @@ impl Driver {
                     }
                 }
                 Action::AskNoticeSlot => {
-                    if let Some(resident) = self.lanes.get(key) {
-                        self.slots.ask(resident.target.notice_origin(), key);
+                    if let Some(resident) = self.lanes.get(key)
+                        && let (_, Some(notice)) = resident.lane.slots_asked()
+                    {
+                        self.slots.ask(resident.origin_of_notice(notice), key);
                     }
                 }
                 Action::AskNext => self.ask_next(key),
@@ -368,8 +379,10 @@ impl Driver {
                 Action::Resume => self.change_state(key, NewState::Resumed),
                 Action::Ping => self.change_state(key, NewState::Pinged),
                 Action::Readdress => {
-                    if let Some(to) = moved_to.clone() {
-                        self.change_state(key, NewState::Readdressed { to });
+                    // Where the request went: had the address changed since, this would be no move.
+                    let from = self.lanes.get(key).map(|resident| resident.target.channel.address.clone());
+                    if let (Some(from), Some(to)) = (from, moved_to.clone()) {
+                        self.change_state(key, NewState::Readdressed { from, to });
                     }
                 }
             }

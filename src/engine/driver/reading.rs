@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    BusyResource, Driver, Input, Message, StoreError,
+    BusyResource, Driver, Found, Input, Message, StoreError,
     filtering::{Stretch, read_stretch},
 };
 use crate::{
@@ -187,7 +187,7 @@ async fn read_retrying(context: &Context, inbox: &mpsc::UnboundedSender<Message>
         let due = until_done(context, || context.store.retrying_channels(after, PAGE)).await?;
         let Some(last) = due.last() else { return Some(()) };
         after = *last;
-        let _ = inbox.send(Message::Found { busy: Vec::new(), due, told: Vec::new(), done: false });
+        let _ = inbox.send(Message::Found(Found { due, ..Found::default() }));
     }
 }
 
@@ -221,7 +221,7 @@ async fn read_work(
         let busy = until_done(context, || context.store.busy_resources(after, PAGE)).await?;
         let Some(last) = busy.last() else { break };
         after = last.resource;
-        let _ = inbox.send(Message::Found { busy, due: Vec::new(), told: Vec::new(), done: false });
+        let _ = inbox.send(Message::Found(Found { busy, ..Found::default() }));
     }
     let by = context.clock.now().plus(ahead);
     let mut after = None;
@@ -230,7 +230,7 @@ async fn read_work(
         let Some(last) = due.last() else { break };
         after = Some(*last);
         let due = due.into_iter().map(|(_, key)| key).collect();
-        let _ = inbox.send(Message::Found { busy: Vec::new(), due, told: Vec::new(), done: false });
+        let _ = inbox.send(Message::Found(Found { due, ..Found::default() }));
     }
     let mut after = None;
     loop {
@@ -238,9 +238,9 @@ async fn read_work(
         let Some(last) = told.last() else { break };
         after = Some(*last);
         let told = told.into_iter().map(|(_, key)| key).collect();
-        let _ = inbox.send(Message::Found { busy: Vec::new(), due: Vec::new(), told, done: false });
+        let _ = inbox.send(Message::Found(Found { told, ..Found::default() }));
     }
-    let _ = inbox.send(Message::Found { busy: Vec::new(), due: Vec::new(), told: Vec::new(), done: true });
+    let _ = inbox.send(Message::Found(Found { done: true, ..Found::default() }));
     Some(())
 }
 

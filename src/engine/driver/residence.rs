@@ -20,12 +20,14 @@ use crate::{
 };
 
 /// What a lane hears of what waits beside its log.
-fn waiting(notices: &[Notice], redrives: &[WaitingRedrive]) -> Input {
+fn waiting(channel: &Channel, notices: &[Notice], redrives: &[WaitingRedrive]) -> Input {
+    let elsewhere = channel.options.lifecycle_address.is_some();
     let notices = notices.iter().map(|notice| Waiting {
         id: notice.id,
         attempts: notice.attempts,
         due_at: notice.due_at,
         after_expiry: notice.kind == NoticeKind::Expired,
+        to_receiver: notice.kind == NoticeKind::Ping || !elsewhere,
     });
     let redrives = redrives.iter().map(|redrive| Redrive { seq: redrive.seq, attempts: redrive.attempts });
     Input::Waiting { notices: notices.collect(), redrives: redrives.collect() }
@@ -66,7 +68,7 @@ impl Driver {
             lane.open_window(loaded.cursor.settled, &retries);
         }
         lane.delay_first_attempt(self.context.clock.now());
-        let waiting = waiting(&loaded.notices, &loaded.redrives);
+        let waiting = waiting(&loaded.channel, &loaded.notices, &loaded.redrives);
         let resident = Resident {
             notices: loaded.notices,
             redrives: loaded.redrives,
@@ -101,7 +103,7 @@ impl Driver {
         self.newest.insert(key, loaded.channel.rev);
         let mut terms = self.terms(&loaded.channel);
         let active = terms.active;
-        let waiting = waiting(&loaded.notices, &loaded.redrives);
+        let waiting = waiting(&loaded.channel, &loaded.notices, &loaded.redrives);
         let Some(resident) = self.lanes.get_mut(key) else {
             // One that has ended may still have to be told so.
             if active || !loaded.notices.is_empty() {
@@ -116,6 +118,7 @@ impl Driver {
         let readdressed = resident.target.channel.address != *new_address
             && resident.redirected_to.as_ref() != Some(new_address);
         let rewound = resident.target.channel.replays != loaded.channel.replays;
+        let waited_at = resident.waits_at();
         resident.notices = loaded.notices;
         resident.redrives = loaded.redrives;
         // `moved` rises with everything that sets the row from outside, so that no older checkpoint undoes it. The
@@ -126,7 +129,6 @@ impl Driver {
         resident.stored_behind |= loaded.cursor.behind;
         let target = Arc::new(self.target(loaded.channel));
         if let Some(resident) = self.lanes.get_mut(key) {
-            let waited_at = resident.waits_at();
             if resident.target.filter != target.filter {
                 if resident.lane.has_window() {
                     resident.lane.look_again_above(loaded.cursor.seq, loaded.cursor.settled);
@@ -170,21 +172,8 @@ impl Driver {
         }
     }
 
-    /// A lane's own turn is in the store: from now on it hears of its channel what the store says.
-    pub(super) fn has_turned(&mut self, turned: Option<(ChannelKey, bool)>, lanes: &[LoadedLane]) {
-        let Some((key, suspended)) = turned else { return };
-        let Some(resident) = self.lanes.get_mut(key) else { return };
-        if resident.turning == Some(suspended) {
-            resident.turning = None;
-            if lanes.iter().any(|loaded| self.is_outdated(loaded)) {
-                // What was read later came sooner, and was not believed in full.
-                self.reads.push_front(Read::Changed { channels: vec![key], taken: None });
-            }
-        }
-    }
-
     /// Whether a change was taken that this read did not see yet: reads overtake each other.
-    fn is_outdated(&self, loaded: &LoadedLane) -> bool {
+    pub(super) fn is_outdated(&self, loaded: &LoadedLane) -> bool {
         self.newest.get(&loaded.channel.key).is_some_and(|newest| loaded.channel.rev < *newest)
     }
 

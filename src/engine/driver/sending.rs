@@ -2,19 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use super::{
-    Driver, Input, Message, Report,
-    reading::{read_lanes, until_done},
-};
+use super::{Driver, Input, Message, Report};
 use crate::{
-    domain::{
-        channel::{ChannelKey, ChannelState},
-        notice::NoticeKind,
-        outcome::Verdict,
-        time::Timestamp,
-    },
+    domain::{channel::ChannelKey, outcome::Verdict},
     engine::{
         delivery::{self, End, Telling},
         machine::{Outcome, Send},
@@ -114,67 +104,4 @@ impl Driver {
             self.slots.ask(&origin, key);
         }
     }
-
-    /// An outcome changes the channel itself; the lane hears of it as of any other change.
-    pub(super) fn change_state(&mut self, key: ChannelKey, state: NewState) {
-        let (context, inbox) = (Arc::clone(&self.context), self.inbox.clone());
-        self.reading += 1;
-        if let (NewState::Readdressed { to }, Some(resident)) = (&state, self.lanes.get_mut(key)) {
-            resident.redirected_to = Some(to.clone());
-        }
-        let turned = match state {
-            NewState::Suspended { .. } => Some(true),
-            NewState::Resumed => Some(false),
-            _ => None,
-        };
-        if let (Some(suspended), Some(resident)) = (turned, self.lanes.get_mut(key)) {
-            resident.turning = Some(suspended);
-        }
-        self.tasks.spawn("change of a channel's state", async move {
-            let now = context.clock.now();
-            let store = &context.store;
-            let reminding = || context.settings.reminding.clone();
-            let changed = match state {
-                NewState::Gone => {
-                    until_done(&context, || store.end_channel(key, ChannelState::Gone, now)).await
-                }
-                NewState::Parked => until_done(&context, || store.remind(key, reminding(), now)).await,
-                NewState::Pinged => {
-                    let ping = || store.create_notice(key, NoticeKind::Ping, Value::Null, now);
-                    until_done(&context, ping).await.map(|_| true)
-                }
-                NewState::Readdressed { to } => {
-                    until_done(&context, || store.readdress_channel(key, to.clone())).await
-                }
-                NewState::Suspended { probe_at } => {
-                    until_done(&context, || store.suspend_channel(key, probe_at, reminding(), now)).await
-                }
-                NewState::Resumed => until_done(&context, || store.end_suspension(key, now)).await,
-            };
-            let lanes = if changed.is_some() { read_lanes(&context, vec![key]).await } else { None };
-            let _ = inbox.send(lanes.map_or(Message::StoreClosed, |lanes| Message::Changed {
-                asked: vec![key],
-                lanes,
-                taken: None,
-                turned: turned.map(|suspended| (key, suspended)),
-            }));
-        });
-    }
-}
-
-/// What an outcome makes of a channel.
-#[derive(Clone, Debug)]
-pub enum NewState {
-    /// After a 410.
-    Gone,
-    /// After its window; probed at this moment.
-    Suspended { probe_at: Timestamp },
-    /// After a probe that succeeded.
-    Resumed,
-    /// Something was set aside: its owner is told, and its receiver reminded.
-    Parked,
-    /// Whether the receiver works is to be found out.
-    Pinged,
-    /// After a redirect that the channel takes over.
-    Readdressed { to: String },
 }

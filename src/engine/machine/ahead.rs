@@ -105,8 +105,12 @@ impl Lane {
             self.pass_through(passed);
         } else if passed > self.settled {
             // A head that failed is passed only by a new filter. Its receiver has still not said 2xx.
-            let Failing { failures, since, .. } = self.failing;
-            self.settle(passed, Failing { failures, since, ..Failing::default() });
+            let Failing { failures, since, attempts, due_at, .. } = self.failing;
+            // Another head waits for nothing that this one has earned, but for what it has inherited itself from one
+            // that expired.
+            let due_at = due_at.filter(|_| attempts == 0);
+            self.settle(passed, Failing { failures, since, due_at, ..Failing::default() });
+            self.wait_for_a_head();
         }
     }
 }

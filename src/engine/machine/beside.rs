@@ -1,6 +1,6 @@
 //! What waits beside the log – notices, and parked notifications that get another attempt – and what leaves it by age.
 
-use super::{Ahead, Lane, Phase, Redrive, Waiting};
+use super::{Ahead, Flight, Lane, Phase, Redrive, Waiting};
 use crate::domain::cursor::Failing;
 
 /// Concluded notices and redriven notifications that a lane remembers.
@@ -20,8 +20,10 @@ impl Lane {
     /// Takes in what waits besides the log. What is on its way, or was concluded and is not durable yet, is not sent
     /// twice.
     pub(super) fn wait_for(&mut self, mut notices: Vec<Waiting>, redrives: &[Redrive]) {
-        if let Phase::Telling { notice } = self.phase {
+        if let Phase::Telling { notice, withdrawn } = &mut self.phase {
+            let all = notices.len();
             notices.retain(|waiting| waiting.id != notice.id);
+            *withdrawn = notices.len() == all;
         }
         let own = |waiting: Waiting| match self.told.get(&waiting.id) {
             Some(left) => *left,
@@ -32,11 +34,18 @@ impl Lane {
             .iter()
             .filter(|redrive| self.redriven.get(&redrive.seq).is_none_or(|had| redrive.attempts >= *had));
         self.redrives = open.map(|redrive| (redrive.seq, redrive.attempts)).collect();
-        if let Phase::InFlight { send, .. } = self.phase {
-            self.redrives.remove(&send.first);
+        let alone = if let Phase::InFlight(flight) = &mut self.phase { Some(flight) } else { None };
+        let beside = self.window.iter_mut().flat_map(|window| window.flying.values_mut());
+        for flight in alone.into_iter().chain(beside) {
+            let waits = self.redrives.remove(&flight.send.first).is_some();
+            flight.withdrawn = flight.send.redriven && !waits;
         }
-        for flight in self.window.iter().flat_map(|window| window.flying.values()) {
-            self.redrives.remove(&flight.send.first);
+    }
+
+    /// What was redriven did not leave: it waits again, if it still does there.
+    pub(super) fn redrive_again(&mut self, flight: Flight) {
+        if flight.send.redriven && !flight.withdrawn {
+            self.redrives.insert(flight.send.first, flight.send.attempt.saturating_sub(1));
         }
     }
 
@@ -54,5 +63,14 @@ impl Lane {
         let Failing { failures, since, due_at, .. } = self.failing;
         self.settle(seq, Failing { failures, since, due_at, ..Failing::default() });
         self.settle_window_through(seq);
+        self.wait_for_a_head();
+    }
+
+    /// A due time is a head's, or a suspended channel's: where there is neither, the row of a level lane has none, and the
+    /// next event must not go by whether the lane has been in memory all the time.
+    pub(super) fn wait_for_a_head(&mut self) {
+        if !self.is_pending() && !self.terms.probing {
+            self.failing.due_at = None;
+        }
     }
 }

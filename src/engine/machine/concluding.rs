@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Lane, NoticeMark, Outcome, ParkReason, Parking, Phase, Record, Send, Waiting, deciding::OURS_WAIT,
+    Action, Flight, Lane, NoticeMark, Outcome, ParkReason, Parking, Phase, Record, Waiting,
+    deciding::OURS_WAIT,
 };
 use crate::domain::{
     backoff,
@@ -24,26 +25,26 @@ impl Lane {
     pub(super) fn conclude(&mut self, outcome: Outcome, now: Timestamp, actions: &mut Vec<Action>) {
         // INVARIANT: an outcome answers the one request in flight.
         match self.phase {
-            Phase::InFlight { send, readdressed } => {
-                if !(send.first..=send.through).contains(&outcome.through) {
+            Phase::InFlight(flight) => {
+                if !(flight.send.first..=flight.send.through).contains(&outcome.through) {
                     return;
                 }
                 self.phase = Phase::Resting;
-                // A receiver that the channel has left cannot end it any more, nor say where it went.
-                let verdict = match outcome.verdict {
-                    Verdict::Gone | Verdict::Moved if readdressed => Verdict::Failed,
-                    verdict => verdict,
-                };
-                let outcome = Outcome { verdict, ..outcome };
-                if send.redriven {
-                    self.conclude_redrive(send, outcome, now, actions);
+                let outcome = flight.judge(outcome);
+                if flight.send.redriven {
+                    self.conclude_redrive(flight, outcome, now, actions);
                 } else {
-                    self.conclude_head(send, outcome, readdressed, now, actions);
+                    self.conclude_head(flight, outcome, now, actions);
                 }
             }
-            Phase::Telling { notice } => {
+            Phase::Telling { notice, withdrawn } => {
                 self.phase = Phase::Resting;
-                self.conclude_notice(notice, outcome, now, actions);
+                if outcome.verdict == Verdict::Ours {
+                    self.hold_until = Some(now.plus(OURS_WAIT));
+                    self.notices.splice(0..0, (!withdrawn).then_some(notice));
+                } else {
+                    self.conclude_notice(notice, withdrawn, outcome, now, actions);
+                }
             }
             Phase::Resting | Phase::Queued(_) => {}
         }
@@ -51,9 +52,8 @@ impl Lane {
 
     fn conclude_head(
         &mut self,
-        send: Send,
+        Flight { send, readdressed, .. }: Flight,
         outcome: Outcome,
-        readdressed: bool,
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
@@ -91,16 +91,13 @@ impl Lane {
             }
             _ => {}
         }
+        self.alive = false;
         self.outcomes += 1;
         self.parked.extend(parked.map(|parking| (self.outcomes, parking)));
         let superseded = self.superseded_since(stood);
         actions.push(Action::Record(Record { attempt: send.attempt, parked, superseded, ..self.place() }));
         self.turn(was_probing, actions);
-        match outcome.verdict {
-            Verdict::Gone => self.end(actions),
-            Verdict::Moved => actions.push(Action::Readdress),
-            _ => {}
-        }
+        self.follow(outcome.verdict, actions);
         if parked.is_none() && self.may_be_poison(now) && !self.ping_asked {
             self.ping_asked = true;
             actions.push(Action::Ping);
@@ -110,16 +107,17 @@ impl Lane {
     /// A redriven notification has one attempt: it arrives or is parked again. The head is not concerned.
     pub(super) fn conclude_redrive(
         &mut self,
-        send: Send,
+        flight: Flight,
         outcome: Outcome,
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
+        let send = flight.send;
         let (mut parked, mut redriven) = (None, None);
         match outcome.verdict {
             Verdict::Ours => {
                 self.hold_until = Some(now.plus(OURS_WAIT));
-                self.redrives.insert(send.first, send.attempt.saturating_sub(1));
+                self.redrive_again(flight);
                 return;
             }
             Verdict::Delivered => {
@@ -136,27 +134,18 @@ impl Lane {
         self.redriven.insert(send.first, send.attempt);
         self.forget_concluded();
         actions.push(Action::Record(Record { attempt: send.attempt, parked, redriven, ..self.place() }));
-        match outcome.verdict {
-            Verdict::Gone => self.end(actions),
-            Verdict::Moved => actions.push(Action::Readdress),
-            _ => {}
-        }
+        self.follow(outcome.verdict, actions);
     }
 
-    /// A notice never counts against the head. A 2xx proves that the receiver lives.
+    /// A notice never counts against the head. A 2xx is a sign of life: a suspended head is tried at once.
     fn conclude_notice(
         &mut self,
         mut notice: Waiting,
+        withdrawn: bool,
         outcome: Outcome,
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
-        let was_probing = self.terms.probing;
-        if outcome.verdict == Verdict::Ours {
-            self.hold_until = Some(now.plus(OURS_WAIT));
-            self.notices.insert(0, notice);
-            return;
-        }
         notice.attempts = notice.attempts.saturating_add(1);
         let mut mark = NoticeMark { id: notice.id, attempts: notice.attempts, due_at: None };
         if self.has_window() {
@@ -164,20 +153,21 @@ impl Lane {
             self.ping_asked = false;
         }
         if outcome.verdict == Verdict::Delivered {
-            self.note_that_it_works(now);
-            if was_probing {
-                self.terms.probing = false;
-                self.failing.since = None;
-                self.failing.failures = 0;
+            if notice.to_receiver {
+                self.note_that_it_works(now);
+            }
+            if self.terms.probing {
+                self.alive = true;
                 self.try_at_once(now);
             }
-            if self.may_be_poison(now) {
+            if notice.to_receiver && self.may_be_poison(now) {
                 // It works. If it refuses the payload once more, that is to blame.
                 self.proven = true;
                 self.try_at_once(now);
             }
         }
-        let wait = notice::wait_after(notice.attempts).filter(|_| outcome.verdict != Verdict::Delivered);
+        let is_over = outcome.verdict == Verdict::Delivered || withdrawn;
+        let wait = notice::wait_after(notice.attempts).filter(|_| !is_over);
         let left = wait.map(|wait| Waiting { due_at: now.plus(wait), ..notice });
         mark.due_at = left.map(|left| left.due_at);
         self.notices.extend(left);
@@ -186,7 +176,15 @@ impl Lane {
         self.forget_concluded();
         let attempt = notice.attempts;
         actions.push(Action::Record(Record { attempt, notice: Some(mark), ..self.place() }));
-        if was_probing && !self.terms.probing {
+    }
+
+    /// A suspended receiver that is alive and has nothing to be tried with goes on.
+    pub(super) fn go_free(&mut self, actions: &mut Vec<Action>) {
+        if self.alive && !self.is_pending() && !self.has_retries() && !self.is_in_flight() {
+            self.alive = false;
+            self.terms.probing = false;
+            self.failing.since = None;
+            self.failing.failures = 0;
             actions.push(Action::Resume);
         }
     }
@@ -307,9 +305,16 @@ impl Lane {
         }
     }
 
-    pub(super) fn end(&mut self, actions: &mut Vec<Action>) {
-        self.terms.active = false;
-        self.gone = true;
-        actions.push(Action::EndGone);
+    /// What an answer asks for besides this notification: the channel's end, or its new address.
+    pub(super) fn follow(&mut self, verdict: Verdict, actions: &mut Vec<Action>) {
+        match verdict {
+            Verdict::Gone => {
+                self.terms.active = false;
+                self.gone = true;
+                actions.push(Action::EndGone);
+            }
+            Verdict::Moved => actions.push(Action::Readdress),
+            _ => {}
+        }
     }
 }

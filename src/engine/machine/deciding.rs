@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Cargo, Lane, Phase, Send, UNSAVED_MAX, WINDOW_UNSAVED_MAX};
+use super::{Action, Cargo, Flight, Lane, Phase, Send, UNSAVED_MAX, WINDOW_UNSAVED_MAX};
 use crate::domain::{channel::CatchUp, notice, rate::Bucket, time::Timestamp};
 
 /// The wait after a failure of our own.
@@ -90,8 +90,7 @@ impl Lane {
 
     /// Why the head may not leave now.
     fn wait_of_head(&self, now: Timestamp) -> Option<Wait> {
-        let only_reminded = self.terms.probing && self.terms.reminded;
-        if !self.is_pending() || !self.may_send(now) || self.is_far_ahead() || only_reminded {
+        if !self.is_pending() || !self.may_send(now) || self.is_far_ahead() || self.waits_for_life() {
             return Some(Wait::ForInput);
         }
         let due = self.failing.due_at.max(self.hold_until).max(self.next_token_at(now));
@@ -137,35 +136,31 @@ impl Lane {
             Cargo::Notice(id) => {
                 let at = self.notices.iter().position(|notice| notice.id == id).unwrap_or_default();
                 let notice = self.notices.remove(at);
-                self.phase = Phase::Telling { notice };
+                self.phase = Phase::Telling { notice, withdrawn: false };
                 return Action::Tell { notice: id, attempt: notice.attempts.saturating_add(1) };
             }
         };
-        self.phase = Phase::InFlight { send, readdressed: false };
+        self.phase = Phase::InFlight(Flight::new(send));
         Action::Send(send)
     }
 
     /// Takes back what did not leave: the notification that begins at `seq`, or what was on its way alone.
     pub(super) fn take_back(&mut self, seq: Option<i64>) {
         if let Some(flight) = seq.and_then(|seq| self.land(seq)) {
-            return self.take_back_redriven(flight.send);
+            return self.redrive_again(flight);
         }
         match self.phase {
-            Phase::InFlight { send, .. } => {
+            Phase::InFlight(flight) => {
                 self.phase = Phase::Resting;
-                self.take_back_redriven(send);
+                self.redrive_again(flight);
             }
-            Phase::Telling { notice } => {
+            Phase::Telling { notice, withdrawn } => {
                 self.phase = Phase::Resting;
-                self.notices.insert(0, notice);
+                if !withdrawn {
+                    self.notices.insert(0, notice);
+                }
             }
             Phase::Resting | Phase::Queued(_) => {}
-        }
-    }
-
-    fn take_back_redriven(&mut self, send: Send) {
-        if send.redriven {
-            self.redrives.insert(send.first, send.attempt.saturating_sub(1));
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Waiting {
     pub due_at: Timestamp,
     /// Whether it may leave although the channel's time is over.
     pub after_expiry: bool,
+    /// It goes to the receiver itself, and not to an address for notices alone.
+    pub to_receiver: bool,
 }
 
 /// A parked notification that gets one more attempt.

@@ -16,60 +16,36 @@ mod beside;
 mod concluding;
 mod deciding;
 mod messages;
+mod phase;
+mod terms;
 mod window;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::collections::BTreeMap;
 
-use self::ahead::{Ahead, told_at};
-pub use self::concluding::SYNC_REFUSALS_MAX;
-pub use self::messages::{
-    Action, Beside, Change, Changed, Input, NoticeMark, Outcome, ParkReason, Parking, Record, Redrive, Retry,
-    Send, Waiting,
+use self::{
+    ahead::{Ahead, told_at},
+    phase::{Flight, Phase},
+    window::Window,
 };
-use self::window::Window;
-pub use self::window::{FAILURES_UNTIL_SLOW, RETRIES_MAX, WINDOW};
-use crate::domain::{
-    backoff::Schedule,
-    channel::{CatchUp, OnExhausted, RateLimit},
-    claim::Reminders,
-    cursor::Failing,
-    rate::Bucket,
-    time::Timestamp,
+pub use self::{
+    concluding::SYNC_REFUSALS_MAX,
+    messages::{
+        Action, Beside, Change, Changed, Input, NoticeMark, Outcome, ParkReason, Parking, Record, Redrive,
+        Retry, Send, Waiting,
+    },
+    phase::Cargo,
+    terms::Terms,
+    window::{FAILURES_UNTIL_SLOW, RETRIES_MAX, WINDOW},
 };
+use crate::domain::{cursor::Failing, rate::Bucket, time::Timestamp};
 
 /// Outcomes that a fifo lane may be ahead of its durable cursor: what a crash repeats, besides one in flight.
 pub const UNSAVED_MAX: u64 = 4;
 /// Outcomes that a lane with a window may be ahead, likewise.
 const WINDOW_UNSAVED_MAX: u64 = 64;
 
-/// What a change of the channel may alter.
-#[expect(clippy::struct_excessive_bools, reason = "independent facts of a channel")]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// The channel's state lets notifications out.
-    pub active: bool,
-    /// The channel is suspended: its head is only probed, until a 2xx.
-    pub probing: bool,
-    /// It asked for notices: while it is suspended it is reminded, and not probed with its head.
-    pub reminded: bool,
-    /// When it is reminded, or probed.
-    pub reminders: Arc<Reminders>,
-    /// How long failures may last, from the first since the last 2xx, before the channel is exhausted.
-    pub window: Duration,
-    /// How many failures since the last 2xx exhaust it, however soon.
-    pub max_attempts: Option<u32>,
-    pub on_exhausted: OnExhausted,
-    /// Notifications carry a payload that may be at fault.
-    pub judges_payload: bool,
-    pub rate_limit: Option<RateLimit>,
-    pub expires_at: Timestamp,
-    pub catch_up: CatchUp,
-    pub schedule: Arc<Schedule>,
-    /// Not every event is for the channel: which one is next has to be asked.
-    pub filtered: bool,
-}
-
 /// A channel's place in its log, in memory.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a lane")]
 #[derive(Clone, Debug)]
 pub struct Lane {
     /// The virtual seq of the sync.
@@ -100,6 +76,8 @@ pub struct Lane {
     redriven: BTreeMap<i64, u32>,
     /// Set aside and not durable yet, each with its outcome.
     parked: Vec<(u64, Parking)>,
+    /// Suspended, but a notice was answered with a 2xx: the head is tried once, and says whether the channel goes on.
+    alive: bool,
     /// A ping that shall prove the receiver has been asked for since the head's last failure.
     ping_asked: bool,
     /// It has proved so: one more refusal, and the payload is to blame.
@@ -109,28 +87,6 @@ pub struct Lane {
     saved: u64,
     /// Where notifications may overtake each other.
     window: Option<Box<Window>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Nothing under way.
-    Resting,
-    /// A slot has been asked for.
-    Queued(Cargo),
-    /// A request is on its way; `readdressed` when the channel's address has changed since it left.
-    InFlight { send: Send, readdressed: bool },
-    /// A notice is on its way.
-    Telling { notice: Waiting },
-}
-
-/// What a lane wants to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cargo {
-    Head,
-    /// What failed and waits by itself.
-    Retry(i64),
-    Redrive(i64),
-    Notice(i64),
 }
 
 impl Lane {
@@ -145,7 +101,7 @@ impl Lane {
     ) -> Self {
         // A cursor that was moved from outside may have left its attempted run behind.
         failing.pinned = failing.pinned.filter(|pinned| *pinned > settled);
-        Self {
+        let mut lane = Self {
             start_seq,
             head,
             settled,
@@ -163,12 +119,15 @@ impl Lane {
             told: BTreeMap::new(),
             redriven: BTreeMap::new(),
             parked: Vec::new(),
+            alive: false,
             ping_asked: false,
             proven: false,
             outcomes: 0,
             saved: 0,
             window: None,
-        }
+        };
+        lane.wait_for_a_head();
+        lane
     }
 
     /// Delays the first attempt of an event that was there before the lane was, as [`Input::Head`] does for one that
@@ -207,12 +166,12 @@ impl Lane {
     pub fn is_at_rest(&self) -> bool {
         let nothing_waits = self.notices.is_empty() && self.redrives.is_empty();
         let resting = matches!(self.phase, Phase::Resting) && !self.is_in_flight();
-        resting && self.slots_asked() == (0, false) && self.is_saved() && nothing_waits
+        resting && self.slots_asked() == (0, None) && self.is_saved() && nothing_waits
     }
 
     pub fn is_in_flight(&self) -> bool {
         let flies = self.window.as_ref().is_some_and(|window| !window.flying.is_empty());
-        flies || matches!(self.phase, Phase::InFlight { .. } | Phase::Telling { .. })
+        flies || matches!(self.phase, Phase::InFlight(_) | Phase::Telling { .. })
     }
 
     pub const fn is_queued(&self) -> bool {
@@ -226,7 +185,7 @@ impl Lane {
 
     /// Whether parked notifications wait for another attempt.
     pub fn has_redrives(&self) -> bool {
-        let under_way = matches!(self.phase, Phase::InFlight { send, .. } if send.redriven);
+        let under_way = matches!(self.phase, Phase::InFlight(flight) if flight.send.redriven);
         let beside = |window: &Window| window.flying.values().any(|flight| flight.send.redriven);
         under_way || !self.redrives.is_empty() || self.window.as_deref().is_some_and(beside)
     }
@@ -234,6 +193,11 @@ impl Lane {
     /// Whether its reminders stand in for probes.
     pub const fn is_reminded(&self) -> bool {
         self.terms.probing && self.terms.reminded
+    }
+
+    /// Whether nothing of the log is tried before a notice was answered.
+    const fn waits_for_life(&self) -> bool {
+        self.is_reminded() && !self.alive
     }
 
     /// Whether the channel is to be told something.
@@ -318,7 +282,10 @@ impl Lane {
                 self.rewind_window(seq);
             }
             Input::Waiting { notices, redrives } => self.wait_for(notices, &redrives),
-            Input::Expired(seq) => self.expire(seq),
+            Input::Expired(seq) => {
+                self.parked.retain(|(_, parking)| parking.seq > seq);
+                self.expire(seq);
+            }
             Input::Hole(seq) => {
                 if self.has_window() {
                     self.expire_retries(seq);
@@ -356,10 +323,11 @@ impl Lane {
                     self.try_at_once(now);
                 }
                 self.terms = terms;
+                self.alive &= self.terms.probing;
                 if readdressed {
                     self.try_at_once(now);
-                    if let Phase::InFlight { readdressed, .. } = &mut self.phase {
-                        *readdressed = true;
+                    if let Phase::InFlight(flight) = &mut self.phase {
+                        flight.readdressed = true;
                     }
                     for flight in self.window.iter_mut().flat_map(|window| window.flying.values_mut()) {
                         flight.readdressed = true;
@@ -368,6 +336,7 @@ impl Lane {
             }
         }
         self.absorb();
+        self.go_free(&mut actions);
         self.fit_bucket(now);
         self.rein_in(now);
         actions.extend(self.go_on(now));

@@ -1,7 +1,11 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{deciding::OURS_WAIT, *};
-use crate::domain::outcome::Verdict;
+use crate::domain::{
+    backoff::Schedule,
+    channel::{CatchUp, OnExhausted, RateLimit},
+    outcome::Verdict,
+};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -536,7 +540,7 @@ fn a_new_filter_looks_again_at_what_only_the_old_one_has_passed() {
 fn an_answer_beside_a_notice_is_asked_for_again() {
     let mut lane = filtered(20);
     assert_eq!(lane.step(Input::Time, NOW), [Action::AskNext]);
-    let notice = Waiting { id: 1, attempts: 0, due_at: NOW, after_expiry: false };
+    let notice = Waiting { id: 1, attempts: 0, due_at: NOW, after_expiry: false, to_receiver: true };
     let waiting = Input::Waiting { notices: vec![notice], redrives: Vec::new() };
     assert_eq!(lane.step(waiting, NOW), [Action::AskSlot]);
     assert_eq!(lane.step(nothing(20), NOW), []);
@@ -560,7 +564,7 @@ fn a_filtered_lane_that_is_set_back_asks_anew() {
 }
 
 fn waiting(id: i64, attempts: u32) -> Input {
-    let notice = Waiting { id, attempts, due_at: NOW, after_expiry: false };
+    let notice = Waiting { id, attempts, due_at: NOW, after_expiry: false, to_receiver: true };
     Input::Waiting { notices: vec![notice], redrives: Vec::new() }
 }
 
@@ -682,4 +686,80 @@ fn a_hole_is_passed_without_a_request() {
     lane.step(Input::Hole(15), NOW);
     assert_eq!(lane.place().seq, 16, "what was parked before the hole is no place of the lane's");
     assert_eq!(send(&mut lane, NOW).first, 19, "the one that is gone does not come back");
+}
+
+#[test]
+fn a_notice_that_is_taken_back_on_its_way_is_not_told_again() {
+    let notice = Waiting { id: 1, attempts: 0, due_at: NOW, after_expiry: false, to_receiver: true };
+    let telling = || {
+        let mut lane = Lane::load(10, 10, 10, Failing::default(), None, terms());
+        lane.step(Input::Waiting { notices: vec![notice], redrives: Vec::new() }, NOW);
+        assert_eq!(lane.step(Input::Slot, NOW), [Action::Tell { notice: 1, attempt: 1 }]);
+        lane.step(Input::Waiting { notices: Vec::new(), redrives: Vec::new() }, NOW);
+        lane
+    };
+    for end in [Input::NotSent, outcome(10, Verdict::Ours), outcome(10, Verdict::Failed)] {
+        let mut lane = telling();
+        lane.step(end.clone(), NOW);
+        assert!(!lane.has_notices(), "{end:?}: {lane:?}");
+    }
+    // One that still waits there gets its further attempts.
+    let mut lane = telling();
+    lane.step(Input::Waiting { notices: vec![notice], redrives: Vec::new() }, NOW);
+    lane.step(outcome(10, Verdict::Failed), NOW);
+    assert!(lane.has_notices());
+}
+
+#[test]
+fn a_redrive_that_is_settled_on_its_way_is_not_tried_again() {
+    for end in [Input::NotSent, outcome(5, Verdict::Ours)] {
+        let mut lane = Lane::load(1, 10, 10, Failing::default(), None, terms());
+        let redrive = Redrive { seq: 5, attempts: 1 };
+        lane.step(Input::Waiting { notices: Vec::new(), redrives: vec![redrive] }, NOW);
+        assert!(send(&mut lane, NOW).redriven);
+        lane.step(Input::Waiting { notices: Vec::new(), redrives: Vec::new() }, NOW);
+        lane.step(end, NOW);
+        assert!(!lane.has_redrives(), "{lane:?}");
+    }
+}
+
+#[test]
+fn where_everything_expired_nothing_waits_for_a_time_that_the_row_does_not_have() {
+    let failing = Failing {
+        attempts: 3,
+        since: Some(NOW),
+        due_at: Some(NOW.plus(OURS_WAIT)),
+        failures: 3,
+        ..Failing::default()
+    };
+    let left = Failing { since: Some(NOW), failures: 3, ..Failing::default() };
+    let mut lane = Lane::load(10, 12, 10, failing.clone(), None, terms());
+    assert_eq!(lane.step(Input::Expired(12), NOW), []);
+    assert_eq!(lane.place().failing, left);
+    assert_eq!(lane.step(Input::Head(13), NOW), [Action::AskSlot]);
+    let mut filtered = Lane::load(10, 20, 10, failing, None, Terms { filtered: true, ..terms() });
+    filtered.step(Input::Expired(15), NOW);
+    let due = NOW.plus(OURS_WAIT);
+    assert_eq!(filtered.step(next(18), NOW), [Action::WakeAt(due)], "unwanted events cut no wait short");
+}
+
+#[test]
+fn a_sync_that_is_set_aside_suspends_nobody() {
+    let mut lane = Lane::load(0, 1, -1, Failing::default(), None, Terms { max_attempts: Some(3), ..terms() });
+    let mut now = NOW;
+    for _ in 0..3 {
+        lane.step(Input::Time, now);
+        send(&mut lane, now);
+        let refused = Input::Outcome(Outcome {
+            through: 0,
+            verdict: Verdict::Failed,
+            status: Some(404),
+            retry_after: None,
+            jitter: 0.0,
+        });
+        let actions = lane.step(refused, now);
+        assert!(!actions.iter().any(|action| matches!(action, Action::Suspend { .. })), "{actions:?}");
+        now = now.plus(Duration::from_mins(1));
+    }
+    assert_eq!(lane.place().seq, 0, "and the lane goes on");
 }

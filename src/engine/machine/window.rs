@@ -15,7 +15,7 @@ mod deciding;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Lane, Send,
+    Flight, Lane,
     messages::{Beside, Change, Changed, Retry},
 };
 use crate::domain::{
@@ -41,9 +41,9 @@ pub(super) struct Window {
     pub retries: BTreeMap<i64, Waits>,
     /// What is on its way, by its first seq.
     pub flying: BTreeMap<i64, Flight>,
-    /// Slots that were asked for: for notifications, and for a notice.
+    /// Slots that were asked for: for notifications, and for this notice.
     pub asked: usize,
-    pub asked_for_notice: bool,
+    pub asked_for_notice: Option<i64>,
     /// What became of retries and is not durable yet, with the outcome that it came with.
     changes: BTreeMap<i64, (u64, Change)>,
     /// When the receiver last showed that it works.
@@ -60,13 +60,6 @@ pub(super) struct Waits {
     refusals: u32,
     /// The store has it.
     stored: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flight {
-    pub send: Send,
-    /// The channel's address has changed since it left.
-    pub readdressed: bool,
 }
 
 impl Window {
@@ -128,8 +121,8 @@ impl Lane {
     }
 
     /// Slots that were asked for and not given yet: for notifications, and for a notice.
-    pub fn slots_asked(&self) -> (usize, bool) {
-        self.window.as_ref().map_or((0, false), |window| (window.asked, window.asked_for_notice))
+    pub fn slots_asked(&self) -> (usize, Option<i64>) {
+        self.window.as_ref().map_or((0, None), |window| (window.asked, window.asked_for_notice))
     }
 
     /// After a move from outside, `stored` are the retries that the store has left: others that it had are settled.

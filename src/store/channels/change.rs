@@ -4,11 +4,13 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde_json::json;
 
-use super::refilter::replace_filter;
+use super::{
+    locked::{Locked, lock, lock_with_resource},
+    refilter::replace_filter,
+};
 use crate::{
     domain::{
         channel::{CatchUp, ChannelKey, ChannelOptions, ChannelState, Format, ResourceKey},
-        expiry::GRACE,
         notice::NoticeKind,
         renewal::Life,
         time::Timestamp,
@@ -19,7 +21,7 @@ use crate::{
         error::{StoreError, StoreResult},
         exceptions, notices,
         own::{self, Told},
-        resources::{self, Head},
+        reminders,
         schema::{self, channels, cursors, work},
     },
 };
@@ -64,103 +66,29 @@ impl Store {
 }
 
 impl Store {
-    /// Takes over where a receiver has moved to. Nothing is tried sooner for it: two addresses that send each other
-    /// their visitors must not be run between.
-    pub async fn readdress_channel(&self, key: ChannelKey, to: String) -> StoreResult<bool> {
+    /// Takes over where a receiver has moved to, unless the channel has left the one that said so. Nothing is
+    /// tried sooner for it: two addresses that send each other their visitors must not be run between.
+    pub async fn readdress_channel(&self, key: ChannelKey, from: String, to: String) -> StoreResult<bool> {
         self.write(move |connection| {
-            let to = to.clone();
+            let (from, to) = (from.clone(), to.clone());
             Box::pin(async move {
                 let Some(locked) = lock(connection, key).await? else { return Ok(false) };
                 if !locked.lives() {
                     return Ok(false);
                 }
-                on!(connection, c => {
-                    diesel::update(channels::table.find(key.0))
+                let changed = on!(connection, c => {
+                    diesel::update(channels::table.find(key.0).filter(channels::address.eq(&from)))
                         .set((channels::address.eq(&to), channels::rev.eq(channels::rev + 1)))
                         .execute(c)
                         .await
                 })?;
-                announce(connection, key).await?;
-                Ok(true)
+                if changed > 0 {
+                    announce(connection, key).await?;
+                }
+                Ok(changed > 0)
             })
         })
         .await
-    }
-}
-
-/// Locks the channel's row (against changes, not against references: a checkpoint's attempts refer to it while
-/// this command may wait for the checkpoint's cursors) and reads what decides about a change: its resource, state,
-/// end and expiration.
-pub(in crate::store) async fn lock(
-    connection: &mut Connection,
-    key: ChannelKey,
-) -> StoreResult<Option<Locked>> {
-    let row = channels::table.find(key.0).select((
-        channels::resource,
-        channels::state,
-        channels::end_seq,
-        channels::expires_at_ms,
-        channels::granted_at_ms,
-        channels::options,
-        channels::state_before,
-    ));
-    let found: Option<LockedRow> = match &mut connection.handle {
-        Handle::Sqlite(c) => row.first(&mut **c).await.optional(),
-        Handle::Postgres(c) => row.for_no_key_update().first(&mut **c).await.optional(),
-    }?;
-    let Some((resource, state, end_seq, expires_at, granted_at, options, state_before)) = found else {
-        return Ok(None);
-    };
-    let state = ChannelState::parse(&state).ok_or(StoreError::Unreadable("state"))?;
-    Ok(Some(Locked {
-        resource: ResourceKey(resource),
-        state,
-        end_seq,
-        expires_at: Timestamp::from_millis(expires_at),
-        granted_at: Timestamp::from_millis(granted_at),
-        options: serde_json::from_str(&options).map_err(|_| StoreError::Unreadable("options"))?,
-        state_before: state_before.as_deref().and_then(ChannelState::parse),
-    }))
-}
-
-/// Locks the channel's resource, so that its head stays, and then the channel: whatever needs both takes them in this
-/// order.
-pub(in crate::store) async fn lock_with_resource(
-    connection: &mut Connection,
-    key: ChannelKey,
-) -> StoreResult<Option<(Head, Locked)>> {
-    let resource: Option<i64> = on!(connection, c => {
-        channels::table.find(key.0).select(channels::resource).first(c).await.optional()
-    })?;
-    let Some(resource) = resource else { return Ok(None) };
-    let head = resources::lock(connection, ResourceKey(resource)).await?;
-    Ok(lock(connection, key).await?.map(|locked| (head, locked)))
-}
-
-type LockedRow = (i64, String, Option<i64>, i64, i64, String, Option<String>);
-
-pub(in crate::store) struct Locked {
-    pub(in crate::store) resource: ResourceKey,
-    pub(in crate::store) state: ChannelState,
-    pub(in crate::store) end_seq: Option<i64>,
-    pub(in crate::store) expires_at: Timestamp,
-    pub(in crate::store) granted_at: Timestamp,
-    pub(in crate::store) options: ChannelOptions,
-    /// What an expired channel was before.
-    pub(in crate::store) state_before: Option<ChannelState>,
-}
-
-impl Locked {
-    /// Whether the channel's state says that it lives.
-    pub(super) fn lives(&self) -> bool {
-        self.state.is_living()
-    }
-
-    /// Whether the channel lives, or can be revived by a new expiration. Time alone ends the grace, whether or
-    /// not the job has got round to it.
-    fn is_changeable(&self, renews: bool, now: Timestamp) -> bool {
-        let can_be_revived = renews && self.state == ChannelState::Expired && self.end_seq.is_none();
-        (self.lives() || can_be_revived) && now < self.expires_at.plus(GRACE)
     }
 }
 
@@ -203,6 +131,7 @@ async fn apply(
         expires_at: change.expires_at.unwrap_or(locked.expires_at),
         renewal: change.options.as_ref().unwrap_or(&locked.options).renewal,
     };
+    let lives_anew = change.expires_at.is_some() || life.renewal != locked.options.renewal;
     if let Some(options) = &change.options {
         replace_filter(connection, key, &locked, options, now).await?;
     }
@@ -221,7 +150,8 @@ async fn apply(
         state: revived.then_some(state.as_str()),
         ended_at_ms: revived.then_some(None),
         granted_at_ms: Some(life.granted_at.as_millis()),
-        look_at_ms: Some(life.look_from(now).map(Timestamp::as_millis)),
+        // A mark that has passed and was not looked at yet is not forgotten by a change of something else.
+        look_at_ms: lives_anew.then(|| life.look_from(now).map(Timestamp::as_millis)),
     };
     if let Some(address) = &change.address {
         // A new receiver need not wait for what the old one has earned, whether or not the channel is in memory.
@@ -253,13 +183,41 @@ async fn apply(
                 .await
         })?;
     }
+    let lifecycle = change.options.as_ref().unwrap_or(&locked.options).lifecycle;
+    if state == ChannelState::Suspended {
+        wake_suspended(connection, key, &locked, lifecycle, now).await?;
+    }
     announce(connection, key).await?;
     if change.expires_at.is_some() {
-        let lifecycle = change.options.as_ref().unwrap_or(&locked.options).lifecycle;
         tell_renewed(connection, key, lifecycle && state.sends(), now).await?;
         own::tell(connection, key, Told::Renewed, json!({}), now).await?;
     }
     Ok(true)
+}
+
+/// A suspended channel is woken by its reminders where it asked for notices, else by time: by the one that it has now.
+async fn wake_suspended(
+    connection: &mut Connection,
+    key: ChannelKey,
+    locked: &Locked,
+    lifecycle: bool,
+    now: Timestamp,
+) -> StoreResult<()> {
+    let switched = lifecycle != locked.options.lifecycle;
+    if switched {
+        let due = (!lifecycle).then(|| now.as_millis());
+        on!(connection, c => {
+            diesel::update(cursors::table.find(key.0))
+                .set((cursors::due_at_ms.eq(due), cursors::moved.eq(cursors::moved + 1)))
+                .execute(c)
+                .await
+        })?;
+    }
+    // While it was expired there was nothing to remind of.
+    if switched || locked.state == ChannelState::Expired {
+        reminders::wake(connection, key, now).await?;
+    }
+    Ok(())
 }
 
 /// Warnings of an end that is off are not true any more.
@@ -327,12 +285,11 @@ pub(in crate::store) async fn freeze(
     Ok(())
 }
 
-/// A level cursor counts as `max(seq, fanned)`: writes that down, before it is made to stand by itself.
-pub(in crate::store) async fn stand_where_fanned_is(
+/// A resource's head, and what every level channel of it has had.
+pub(in crate::store) async fn head_and_fanned(
     connection: &mut Connection,
-    key: ChannelKey,
     resource: ResourceKey,
-) -> StoreResult<()> {
+) -> StoreResult<(i64, i64)> {
     // One statement: between two a publish could raise the head, and its event would count as had.
     let (head, fanned): (i64, Option<i64>) = on!(connection, c => {
         schema::resources::table
@@ -342,7 +299,17 @@ pub(in crate::store) async fn stand_where_fanned_is(
             .first(c)
             .await
     })?;
-    let fanned = fanned.unwrap_or(head);
+    // No work row means that every level channel has had the whole log.
+    Ok((head, fanned.unwrap_or(head)))
+}
+
+/// A level cursor counts as `max(seq, fanned)`: writes that down, before it is made to stand by itself.
+pub(in crate::store) async fn stand_where_fanned_is(
+    connection: &mut Connection,
+    key: ChannelKey,
+    resource: ResourceKey,
+) -> StoreResult<()> {
+    let (_, fanned) = head_and_fanned(connection, resource).await?;
     on!(connection, c => {
         diesel::update(cursors::table.find(key.0).filter(cursors::behind.eq(false)).filter(cursors::seq.lt(fanned)))
             .set(cursors::seq.eq(fanned))
@@ -350,6 +317,15 @@ pub(in crate::store) async fn stand_where_fanned_is(
             .await
     })?;
     Ok(())
+}
+
+/// Says that something about the channel has changed besides its own columns: the engine looks at revisions to tell an
+/// old read from a new one.
+pub(in crate::store) async fn revise(connection: &mut Connection, key: ChannelKey) -> StoreResult<()> {
+    on!(connection, c => {
+        diesel::update(channels::table.find(key.0)).set(channels::rev.eq(channels::rev + 1)).execute(c).await
+    })?;
+    announce(connection, key).await
 }
 
 /// Leaves word for the delivering node, which may be another one. SQLite has one node, whose bell is enough.

@@ -4,7 +4,10 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde_json::json;
 
-use super::change::{announce, freeze, lock};
+use super::{
+    change::{announce, freeze},
+    locked::lock,
+};
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelState, ResourceKey},

@@ -4,6 +4,7 @@
 
 mod change;
 mod expiry;
+mod locked;
 mod moves;
 mod open;
 mod refilter;
@@ -23,8 +24,9 @@ pub use self::{
     replay::ReplayOutcome,
 };
 pub(super) use self::{
-    change::{Locked, announce, freeze, lock, stand_where_fanned_is, tell_renewed},
+    change::{announce, freeze, head_and_fanned, revise, stand_where_fanned_is, tell_renewed},
     expiry::{expiring_query, grace_query},
+    locked::{Locked, lock},
 };
 use super::{
     Store,

@@ -7,7 +7,10 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde_json::json;
 
-use super::change::{Locked, announce, freeze, lock, lock_with_resource, stand_where_fanned_is};
+use super::{
+    change::{announce, freeze, revise, stand_where_fanned_is},
+    locked::{Locked, lock, lock_with_resource},
+};
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelState},
@@ -187,9 +190,10 @@ async fn end_suspension(connection: &mut Connection, key: ChannelKey, now: Times
             .execute(c)
             .await
     })?;
-    // Time has to wake it again: one that was reminded was not probed.
+    // Time has to wake it again: one that was reminded was not probed. Where a time is set, it may be that of a head that
+    // has failed again meanwhile.
     on!(connection, c => {
-        diesel::update(cursors::table.find(key.0))
+        diesel::update(cursors::table.find(key.0).filter(cursors::due_at_ms.is_null()))
             .set(cursors::due_at_ms.eq(Some(now.as_millis())))
             .execute(c)
             .await
@@ -318,11 +322,7 @@ async fn advance(
             .execute(c)
             .await
     })?;
-    // The engine looks at revisions to tell an old read from a new one.
-    on!(connection, c => {
-        diesel::update(channels::table.find(key.0)).set(channels::rev.eq(channels::rev + 1)).execute(c).await
-    })?;
-    announce(connection, key).await?;
+    revise(connection, key).await?;
     Ok(Some(AdvanceOutcome::At(seq)))
 }
 

@@ -110,7 +110,7 @@ async fn insert(connection: &mut Connection, new: &NewChannel, now: Timestamp) -
                 channels::expires_at_ms.eq(new.expires_at.as_millis()),
                 channels::created_at_ms.eq(now.as_millis()),
                 channels::granted_at_ms.eq(now.as_millis()),
-                channels::look_at_ms.eq(life.next_look(now).map(Timestamp::as_millis)),
+                channels::look_at_ms.eq(life.look_from(now).map(Timestamp::as_millis)),
                 channels::options.eq(&options),
                 channels::sealed_secret.eq(&new.sealed_secret),
             ))

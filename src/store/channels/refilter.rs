@@ -4,7 +4,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::change::{Locked, stand_where_fanned_is};
+use super::{change::stand_where_fanned_is, locked::Locked};
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelOptions},

@@ -4,7 +4,10 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::change::{announce, lock_with_resource, stand_where_fanned_is};
+use super::{
+    change::{announce, stand_where_fanned_is},
+    locked::lock_with_resource,
+};
 use crate::{
     domain::{
         channel::{ChannelKey, ResourceKey},

@@ -16,11 +16,10 @@ use crate::{
         time::Timestamp,
     },
     store::{
-        channels::announce,
+        channels::revise,
         connection::{Connection, Handle, on},
         error::StoreResult,
         exceptions::PARKED,
-        notices::raise_rev,
         resources::Head,
         schema::{channels, cursors, exceptions, ranges, work},
     },
@@ -77,7 +76,7 @@ pub(super) async fn move_on(
             continue;
         }
         set_place(connection, &standing, end).await?;
-        tell(connection, ChannelKey(standing.channel)).await?;
+        revise(connection, ChannelKey(standing.channel)).await?;
         moved.push(ChannelKey(standing.channel));
     }
     Ok(is_last)
@@ -168,11 +167,6 @@ async fn set_place(connection: &mut Connection, standing: &Standing, end: i64) -
     Ok(())
 }
 
-async fn tell(connection: &mut Connection, key: ChannelKey) -> StoreResult<()> {
-    raise_rev(connection, key).await?;
-    announce(connection, key).await
-}
-
 /// Lets go of a batch of the notifications of the slice that were set aside: they live as long as their event. True
 /// when that was the last batch.
 pub(super) async fn expire_exceptions(
@@ -208,7 +202,7 @@ pub(super) async fn expire_exceptions(
                     .execute(c)
                     .await
             })?;
-            tell(connection, ChannelKey(channel)).await?;
+            revise(connection, ChannelKey(channel)).await?;
             moved.push(ChannelKey(channel));
         }
     }

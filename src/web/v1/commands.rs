@@ -17,10 +17,7 @@ use crate::{
         channels::ChangeRequest,
         replay::{NUMBERS_MAX, PING_BYTES_MAX, Ping, Redriven, ReplayFrom},
     },
-    domain::{
-        invalid::{FieldError, Invalid},
-        time::Timestamp,
-    },
+    domain::invalid::{FieldError, Invalid},
     web::{
         Web,
         body::{self, BodyError, Object},
@@ -115,12 +112,9 @@ pub async fn replay(
     let principal = authenticate(&request, &web)?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let mut body = Object::parse(&bytes)?;
-    let from = match (body.take_whole_number("fromNumber")?, body.take_string("fromTime")?) {
+    let from = match (body.take_whole_number("fromNumber")?, body.take_time("fromTime")?) {
         (Some(number), None) => ReplayFrom::Number(number),
-        (None, Some(text)) => {
-            let wrong = || body.error("fromTime", Invalid::Type("a time such as 2026-12-24T18:00:00Z"));
-            ReplayFrom::Time(Timestamp::parse_rfc3339(&text).ok_or_else(wrong)?)
-        }
+        (None, Some(time)) => ReplayFrom::Time(time),
         (Some(_), Some(_)) => {
             return Err(body.error("fromTime", Invalid::Rule("not stand beside fromNumber")).into());
         }

@@ -1,7 +1,7 @@
 //! What an outcome makes of a lane with a window: the notification is settled, waits for an attempt of its own, or is set
 //! aside; the channel's own trouble is counted as for a fifo lane.
 
-use super::{Flight, Waits};
+use super::Waits;
 use crate::{
     domain::{
         cursor::Failing,
@@ -10,7 +10,7 @@ use crate::{
         time::Timestamp,
     },
     engine::machine::{
-        Action, Change, Lane, Outcome, ParkReason, Parking, Record, Retry, Send,
+        Action, Change, Flight, Lane, Outcome, ParkReason, Parking, Record, Retry, Send,
         concluding::{POISON_REFUSALS_MIN, POISON_TIME_MIN},
         deciding::OURS_WAIT,
     },
@@ -34,19 +34,16 @@ impl Lane {
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
-        let Flight { send, readdressed } = flight;
-        let verdict = match outcome.verdict {
-            Verdict::Gone | Verdict::Moved if readdressed => Verdict::Failed,
-            verdict => verdict,
-        };
-        let outcome = Outcome { verdict, ..outcome };
+        let Flight { send, readdressed, .. } = flight;
+        let outcome = flight.judge(outcome);
+        let verdict = outcome.verdict;
         if verdict == Verdict::Delivered
             && let Some(window) = &mut self.window
         {
             window.works_at = Some(now);
         }
         if send.redriven {
-            self.conclude_redrive(send, outcome, now, actions);
+            self.conclude_redrive(flight, outcome, now, actions);
             return;
         }
         if verdict == Verdict::Ours {
@@ -54,6 +51,7 @@ impl Lane {
             return;
         }
         let was_probing = self.terms.probing;
+        self.alive = false;
         self.outcomes += 1;
         let standing = self.standing_of(send, outcome);
         let superseded = (standing == Standing::Open && outcome.through > send.first)
@@ -77,11 +75,7 @@ impl Lane {
         let record = Record { attempt: send.attempt, superseded, ..self.place() };
         actions.push(Action::Record(record));
         self.turn(was_probing, actions);
-        match verdict {
-            Verdict::Gone => self.end(actions),
-            Verdict::Moved => actions.push(Action::Readdress),
-            _ => {}
-        }
+        self.follow(verdict, actions);
         if asks_ping && !self.ping_asked {
             self.ping_asked = true;
             actions.push(Action::Ping);

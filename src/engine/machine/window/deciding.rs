@@ -1,10 +1,10 @@
 //! Which requests of a lane with a window may leave: what is tried again, what was parked, then the log, each as soon
 //! as it may, whatever the others do. One at a time where nothing has succeeded for long, or the channel is probed.
 
-use super::{FAILURES_UNTIL_SLOW, Flight, RETRIES_MAX, WINDOW, Window};
+use super::{FAILURES_UNTIL_SLOW, RETRIES_MAX, WINDOW, Window};
 use crate::{
     domain::{channel::CatchUp, settled::AHEAD_MAX, time::Timestamp},
-    engine::machine::{Action, Cargo, Lane, Phase, Send, deciding::Wait},
+    engine::machine::{Action, Cargo, Flight, Lane, Phase, Send, deciding::Wait},
 };
 
 /// Retries in flight at once, so that those that hang leave room for the log.
@@ -18,9 +18,9 @@ impl Lane {
         let mut wake = None;
         if self.phase == Phase::Resting {
             match self.wait_of_notice(now) {
-                Ok(_) => actions.extend(self.ask_for_notice()),
+                Ok(Cargo::Notice(id)) => actions.extend(self.ask_for_notice(id)),
                 Err(Wait::Until(at)) => wake = Some(at),
-                Err(_) => {}
+                _ => {}
             }
         }
         match self.wait_of_log(now) {
@@ -42,16 +42,18 @@ impl Lane {
         self.phase = Phase::Resting;
         if let Some(window) = &mut self.window {
             match cargo {
-                Cargo::Notice(_) => window.asked_for_notice = true,
+                Cargo::Notice(id) => window.asked_for_notice = Some(id),
                 _ => window.asked += 1,
             }
         }
     }
 
-    fn ask_for_notice(&mut self) -> Option<Action> {
-        let window = self.window.as_mut()?;
-        let asked = std::mem::replace(&mut window.asked_for_notice, true);
-        (!asked).then_some(Action::AskNoticeSlot)
+    fn ask_for_notice(&mut self, id: i64) -> Option<Action> {
+        let asked = &mut self.window.as_mut()?.asked_for_notice;
+        asked.is_none().then(|| {
+            *asked = Some(id);
+            Action::AskNoticeSlot
+        })
     }
 
     fn ask_slots(&mut self, now: Timestamp) -> Vec<Action> {
@@ -74,7 +76,7 @@ impl Lane {
             bucket.take(now);
         }
         if let Some(window) = &mut self.window {
-            window.flying.insert(send.first, Flight { send, readdressed: false });
+            window.flying.insert(send.first, Flight::new(send));
         }
         Some(Action::Send(send))
     }
@@ -82,8 +84,12 @@ impl Lane {
     /// Uses a slot for a notice.
     pub(in crate::engine::machine) fn use_notice_slot(&mut self, now: Timestamp) -> Option<Action> {
         self.join_queue();
-        self.window.as_mut()?.asked_for_notice = false;
-        let cargo = if self.phase == Phase::Resting { self.wait_of_notice(now).ok()? } else { return None };
+        let asked = self.window.as_mut()?.asked_for_notice.take()?;
+        if self.phase != Phase::Resting {
+            return None;
+        }
+        // Another one may go elsewhere: it asks for a slot there.
+        let cargo = self.wait_of_notice(now).ok().filter(|cargo| *cargo == Cargo::Notice(asked))?;
         Some(self.depart(cargo, now))
     }
 
@@ -136,7 +142,7 @@ impl Lane {
     /// What may leave now, or how long nothing may.
     fn wait_of_log(&self, now: Timestamp) -> Result<Cargo, Wait> {
         let Some(window) = self.open() else { return Err(Wait::ForInput) };
-        if !self.may_send(now) || self.is_reminded() || self.room(window) == 0 {
+        if !self.may_send(now) || self.waits_for_life() || self.room(window) == 0 {
             return Err(Wait::ForInput);
         }
         let lane_waits = self.hold_until.max(self.next_token_at(now)).max(self.probe_at());
@@ -182,7 +188,7 @@ impl Lane {
     /// How many requests may leave beside those that are on their way. What is not durable yet counts like those.
     fn room(&self, window: &Window) -> usize {
         // A sync that was acknowledged on its way is still one request.
-        let flying = window.flying.len() + usize::from(matches!(self.phase, Phase::InFlight { .. }));
+        let flying = window.flying.len() + usize::from(matches!(self.phase, Phase::InFlight(_)));
         let unsaved = usize::try_from(self.outcomes.saturating_sub(self.saved)).unwrap_or(usize::MAX);
         let room = WINDOW.saturating_sub(flying.saturating_add(unsaved));
         if self.is_slow() { room.min(1_usize.saturating_sub(flying)) } else { room }
@@ -237,7 +243,7 @@ impl Lane {
         let begins = self.begins(window) > 0 && self.room(window) > 0;
         begins
             && self.may_send(now)
-            && !self.is_reminded()
+            && !self.waits_for_life()
             && !stays
             && self.next_open(window).is_some()
             && self.must_ask()

@@ -8,7 +8,7 @@ use crate::{
         cursor::Failing,
         outcome::Verdict,
     },
-    engine::machine::{Action, Input, Outcome, ParkReason, Record, Redrive, Terms, Waiting},
+    engine::machine::{Action, Input, Outcome, ParkReason, Record, Redrive, Send, Terms, Waiting},
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -227,7 +227,7 @@ fn a_payload_is_poison_where_others_arrive() {
 fn notices_and_redrives_go_beside() {
     let mut lane = lane(12, terms());
     leave(&mut lane, Input::Time, NOW);
-    let notice = Waiting { id: 1, attempts: 0, due_at: NOW, after_expiry: false };
+    let notice = Waiting { id: 1, attempts: 0, due_at: NOW, after_expiry: false, to_receiver: true };
     let redrives = vec![Redrive { seq: 5, attempts: 3 }];
     let actions = lane.step(Input::Waiting { notices: vec![notice], redrives }, NOW);
     assert_eq!(actions, [Action::AskNoticeSlot, Action::AskSlot]);

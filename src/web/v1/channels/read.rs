@@ -12,7 +12,6 @@ use crate::{
         duration::parse_duration,
         expiry::Asked,
         invalid::{FieldError, Invalid},
-        time::Timestamp,
     },
     web::body::Object,
 };
@@ -81,14 +80,7 @@ fn refuse_later(channel: &Object<'_>) -> Result<(), FieldError> {
 
 /// `expiresAt` and `ttlSeconds`.
 pub(in crate::web::v1) fn take_expiry(channel: &mut Object<'_>) -> Result<Asked, FieldError> {
-    let at = match channel.take_string("expiresAt")? {
-        None => None,
-        Some(text) => {
-            let parsed = Timestamp::parse_rfc3339(&text);
-            let wrong = || channel.error("expiresAt", Invalid::Type("a time such as 2026-12-24T18:00:00Z"));
-            Some(parsed.ok_or_else(wrong)?)
-        }
-    };
+    let at = channel.take_time("expiresAt")?;
     Ok(Asked { at, ttl_seconds: channel.take_whole_number("ttlSeconds")? })
 }
 

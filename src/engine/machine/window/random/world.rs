@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::*;
 use crate::{
     domain::{cursor::Failing, outcome::Verdict},
-    engine::machine::{Action, Input, Outcome, Record},
+    engine::machine::{Action, Input, Outcome, Record, Send},
 };
 
 /// Turns after which a healed world has to be at rest.
@@ -166,8 +166,14 @@ impl World {
         }
         self.step(Input::Changed { terms: self.terms.clone(), readdressed: false });
         if moved {
-            let place = self.lane.place();
-            self.records.push_back((self.told_moved, place));
+            self.write_place();
+        }
+    }
+
+    /// Where the lane stands, and what it has set aside since the store last heard.
+    fn write_place(&mut self) {
+        for parked in self.lane.unsaved_parked().map(Some).chain([None]) {
+            self.records.push_back((self.told_moved, Record { parked, ..self.lane.place() }));
         }
     }
 
