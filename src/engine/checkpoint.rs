@@ -79,7 +79,7 @@ impl Outbox {
                 again: parking.reason == ParkReason::RedriveFailed,
                 at: now,
             }));
-            checkpoint.ranges.extend(entry.place.superseded.map(|(from, to)| EndedRange {
+            checkpoint.ranges.extend(entry.place.superseded.filter(|_| holds).map(|(from, to)| EndedRange {
                 channel: entry.channel,
                 from,
                 to,

@@ -13,7 +13,7 @@ use crate::{
     },
     engine::{
         lanes::Resident,
-        machine::{Lane, Record, Redrive, Retry, Terms, Waiting},
+        machine::{Lane, Redrive, Retry, Terms, Waiting},
         target::Target,
     },
     store::{LoadedLane, Notice, WaitingRedrive, WaitingRetry},
@@ -205,16 +205,15 @@ impl Driver {
         Target::new(channel, &context.policy, &context.keys.sealer, &context.settings.header_prefix)
     }
 
-    /// Queues the lane's place for the next checkpoint, without an attempt, but with what was set aside on the way
-    /// there: a checkpoint that met a moved cursor has written neither.
+    /// Queues the lane's place for the next checkpoint, without an attempt, but with what ended apart on the way there: a
+    /// checkpoint that met a moved cursor has written neither.
     pub(super) fn write_place(&mut self, key: ChannelKey) {
         let Some(resident) = self.lanes.get(key) else { return };
-        let set_aside = resident.lane.unsaved_parked().map(Some);
-        for parked in set_aside.chain([None]) {
+        for place in resident.lane.way_here() {
             self.outbox.push(Entry {
                 channel: key,
                 resource: resident.target.channel.resource,
-                place: Record { parked, ..resident.lane.place() },
+                place,
                 attempt: None,
                 moved: resident.moved,
             });

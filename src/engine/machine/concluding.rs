@@ -93,8 +93,8 @@ impl Lane {
         }
         self.alive = false;
         self.outcomes += 1;
-        self.parked.extend(parked.map(|parking| (self.outcomes, parking)));
         let superseded = self.superseded_since(stood);
+        self.part(parked, superseded);
         actions.push(Action::Record(Record { attempt: send.attempt, parked, superseded, ..self.place() }));
         self.turn(was_probing, actions);
         self.follow(outcome.verdict, actions);

@@ -12,6 +12,7 @@
 //! is `lanes`' business.
 
 mod ahead;
+mod apart;
 mod beside;
 mod concluding;
 mod deciding;
@@ -24,6 +25,7 @@ use std::collections::BTreeMap;
 
 use self::{
     ahead::{Ahead, told_at},
+    apart::Apart,
     phase::{Flight, Phase},
     window::Window,
 };
@@ -74,8 +76,8 @@ pub struct Lane {
     /// with the attempts that they have had.
     told: BTreeMap<i64, Option<Waiting>>,
     redriven: BTreeMap<i64, u32>,
-    /// Set aside and not durable yet, each with its outcome.
-    parked: Vec<(u64, Parking)>,
+    /// What ended otherwise than by a 2xx of its own and is not durable yet, each with its outcome.
+    apart: Vec<(u64, Apart)>,
     /// Suspended, but a notice was answered with a 2xx: the head is tried once, and says whether the channel goes on.
     alive: bool,
     /// A ping that shall prove the receiver has been asked for since the head's last failure.
@@ -118,7 +120,7 @@ impl Lane {
             bucket: None,
             told: BTreeMap::new(),
             redriven: BTreeMap::new(),
-            parked: Vec::new(),
+            apart: Vec::new(),
             alive: false,
             ping_asked: false,
             proven: false,
@@ -230,11 +232,6 @@ impl Lane {
         }
     }
 
-    /// What was set aside and is not durable yet.
-    pub fn unsaved_parked(&self) -> impl Iterator<Item = Parking> {
-        self.parked.iter().map(|(_, parking)| *parking)
-    }
-
     /// Takes `input` in and says what to do about it.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -244,7 +241,7 @@ impl Lane {
             Input::Saved(outcome) => {
                 self.saved = self.saved.max(outcome.min(self.outcomes));
                 let saved = self.saved;
-                self.parked.retain(|(outcome, _)| *outcome > saved);
+                self.apart.retain(|(outcome, _)| *outcome > saved);
                 self.save_window();
             }
             Input::Slot if self.open().is_some() => actions.extend(self.use_slot(now)),
@@ -263,7 +260,7 @@ impl Lane {
             Input::NotSent => self.take_back(None),
             Input::Withdrawn(seq) => self.take_back(Some(seq)),
             Input::Moved(seq) => {
-                self.parked.retain(|(_, parking)| parking.seq > seq);
+                self.apart.retain(|(_, apart)| apart.seq() > seq);
                 if seq > self.settled {
                     self.settled = seq;
                     self.last_told = told_at(seq, self.start_seq, self.terms.filtered);
@@ -278,12 +275,12 @@ impl Lane {
                 let Failing { failures, since, .. } = self.failing;
                 self.failing = Failing { failures, since, ..Failing::default() };
                 self.redrives.clear();
-                self.parked.retain(|(_, parking)| parking.seq <= seq);
+                self.apart.retain(|(_, apart)| apart.seq() <= seq);
                 self.rewind_window(seq);
             }
             Input::Waiting { notices, redrives } => self.wait_for(notices, &redrives),
             Input::Expired(seq) => {
-                self.parked.retain(|(_, parking)| parking.seq > seq);
+                self.apart.retain(|(_, apart)| apart.seq() > seq);
                 self.expire(seq);
             }
             Input::Hole(seq) => {

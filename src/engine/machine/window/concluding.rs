@@ -56,6 +56,7 @@ impl Lane {
         let standing = self.standing_of(send, outcome);
         let superseded = (standing == Standing::Open && outcome.through > send.first)
             .then(|| (send.first, outcome.through.saturating_sub(1)));
+        self.part(None, superseded);
         let mut asks_ping = false;
         if verdict == Verdict::Delivered {
             self.last_success_at = Some(now);

@@ -172,9 +172,7 @@ impl World {
 
     /// Where the lane stands, and what it has set aside since the store last heard.
     fn write_place(&mut self) {
-        for parked in self.lane.unsaved_parked().map(Some).chain([None]) {
-            self.records.push_back((self.told_moved, Record { parked, ..self.lane.place() }));
-        }
+        self.records.extend(self.lane.way_here().map(|record| (self.told_moved, record)));
     }
 
     fn answer(&mut self, at: usize, status: u16) {

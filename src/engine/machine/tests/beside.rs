@@ -1,0 +1,93 @@
+//! Notices and redriven notifications.
+
+use super::*;
+
+/// A lane that has nothing to do but what the test gives it.
+fn idle() -> Lane {
+    Lane::load(10, 12, 12, Failing::default(), None, terms())
+}
+
+#[test]
+fn a_notice_goes_ahead_of_a_head_that_waits_and_counts_nothing_against_it() {
+    let mut lane = opened();
+    lane.step(Input::Time, NOW);
+    send(&mut lane, NOW);
+    lane.step(outcome(10, Verdict::Failed), NOW);
+    let failing = lane.place().failing;
+    assert_eq!(lane.step(waiting(1, 0), NOW), [Action::AskSlot]);
+    assert_eq!(lane.step(Input::Slot, NOW), [Action::Tell { notice: 1, attempt: 1 }]);
+    let actions = lane.step(outcome(9, Verdict::Failed), NOW);
+    let Some(Action::Record(record)) = actions.first() else { panic!("{actions:?}") };
+    assert_eq!(record.failing, failing);
+    let again = NOW.plus(Duration::from_secs(30));
+    assert_eq!(record.notice, Some(NoticeMark { id: 1, attempts: 1, due_at: Some(again) }));
+}
+
+#[test]
+fn a_read_that_is_older_than_an_outcome_brings_no_notice_back() {
+    let mut lane = idle();
+    lane.step(waiting(1, 0), NOW);
+    lane.step(Input::Slot, NOW);
+    lane.step(outcome(12, Verdict::Failed), NOW);
+    lane.step(Input::Saved(1), NOW);
+    let due = NOW.plus(Duration::from_secs(30));
+    assert_eq!(lane.step(waiting(1, 0), NOW), [Action::WakeAt(due)], "its own wait");
+    lane.step(Input::Time, due);
+    assert_eq!(lane.step(Input::Slot, due), [Action::Tell { notice: 1, attempt: 2 }]);
+    lane.step(outcome(12, Verdict::Delivered), due);
+    lane.step(Input::Saved(2), due);
+    assert_eq!(lane.step(waiting(1, 1), due), [], "it is through");
+    assert!(lane.is_at_rest());
+}
+
+#[test]
+fn a_redrive_has_one_attempt_beside_the_log() {
+    let redrive =
+        |attempts| Input::Waiting { notices: Vec::new(), redrives: vec![Redrive { seq: 11, attempts }] };
+    let mut lane = idle();
+    assert_eq!(lane.step(redrive(8), NOW), [Action::AskSlot]);
+    assert_eq!(
+        send(&mut lane, NOW),
+        Send { first: 11, through: 11, pinned: true, attempt: 9, redriven: true }
+    );
+    let actions = lane.step(outcome(11, Verdict::Failed), NOW);
+    let Some(Action::Record(record)) = actions.first() else { panic!("{actions:?}") };
+    assert_eq!((record.seq, record.parked.map(|parked| (parked.seq, parked.attempts))), (12, Some((11, 9))));
+    assert_eq!(lane.step(redrive(8), NOW), [], "an older read");
+    assert_eq!(lane.step(redrive(9), NOW), [Action::AskSlot], "redriven again");
+}
+
+#[test]
+fn a_notice_that_is_taken_back_on_its_way_is_not_told_again() {
+    let notice = Waiting { id: 1, attempts: 0, due_at: NOW, after_expiry: false, to_receiver: true };
+    let telling = || {
+        let mut lane = Lane::load(10, 10, 10, Failing::default(), None, terms());
+        lane.step(Input::Waiting { notices: vec![notice], redrives: Vec::new() }, NOW);
+        assert_eq!(lane.step(Input::Slot, NOW), [Action::Tell { notice: 1, attempt: 1 }]);
+        lane.step(Input::Waiting { notices: Vec::new(), redrives: Vec::new() }, NOW);
+        lane
+    };
+    for end in [Input::NotSent, outcome(10, Verdict::Ours), outcome(10, Verdict::Failed)] {
+        let mut lane = telling();
+        lane.step(end.clone(), NOW);
+        assert!(!lane.has_notices(), "{end:?}: {lane:?}");
+    }
+    // One that still waits there gets its further attempts.
+    let mut lane = telling();
+    lane.step(Input::Waiting { notices: vec![notice], redrives: Vec::new() }, NOW);
+    lane.step(outcome(10, Verdict::Failed), NOW);
+    assert!(lane.has_notices());
+}
+
+#[test]
+fn a_redrive_that_is_settled_on_its_way_is_not_tried_again() {
+    for end in [Input::NotSent, outcome(5, Verdict::Ours)] {
+        let mut lane = Lane::load(1, 10, 10, Failing::default(), None, terms());
+        let redrive = Redrive { seq: 5, attempts: 1 };
+        lane.step(Input::Waiting { notices: Vec::new(), redrives: vec![redrive] }, NOW);
+        assert!(send(&mut lane, NOW).redriven);
+        lane.step(Input::Waiting { notices: Vec::new(), redrives: Vec::new() }, NOW);
+        lane.step(end, NOW);
+        assert!(!lane.has_redrives(), "{lane:?}");
+    }
+}
