@@ -73,6 +73,8 @@ pub struct Model {
     pub pings_unread: bool,
     /// How many parked notifications got another attempt.
     pub redriven: usize,
+    /// The last one that left was one of several: the head is next.
+    pub redrove: bool,
     pub retry: Retry,
     pub latest: bool,
     pub filtered: bool,
@@ -104,6 +106,7 @@ impl Model {
             pinged: 0,
             pings_unread: false,
             redriven: 0,
+            redrove: false,
             retry: opening.retry,
             latest: opening.latest,
             filtered: opening.filtered,

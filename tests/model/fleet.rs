@@ -135,6 +135,7 @@ impl Fleet {
         self.note(how);
         for life in &mut self.lives {
             life.model.pings_unread = !life.model.pings.is_empty();
+            life.model.redrove = false;
         }
     }
 

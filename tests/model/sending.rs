@@ -33,7 +33,7 @@ impl Model {
         while let Some(cargo) = self.next(now) {
             let seen = self.request(cargo);
             let answer = answer(&seen);
-            self.redriven += usize::from(matches!(cargo, Cargo::Redriven(_)));
+            self.note_redrive(cargo);
             sent.push((seen, answer));
             self.conclude(cargo, answer, now);
             self.go_free();
@@ -57,6 +57,17 @@ impl Model {
         sent
     }
 
+    fn note_redrive(&mut self, cargo: Cargo) {
+        match cargo {
+            Cargo::Redriven(seq) => {
+                self.redriven += 1;
+                self.redrove = self.parked.iter().any(|(other, parked)| *other != seq && parked.redriven);
+            }
+            Cargo::Head { .. } => self.redrove = false,
+            Cargo::Ping(_) => {}
+        }
+    }
+
     fn next(&mut self, now: Timestamp) -> Option<Cargo> {
         if !self.sends() || now >= self.expires_at {
             return None;
@@ -67,9 +78,14 @@ impl Model {
             return Some(Cargo::Ping(at));
         }
         let redriven = self.parked.iter().find(|(_, parked)| parked.redriven).map(|(seq, _)| *seq);
-        if let Some(seq) = redriven.filter(|_| self.state == State::Active) {
-            return Some(Cargo::Redriven(seq));
+        let redriven = redriven.filter(|_| self.state == State::Active).map(Cargo::Redriven);
+        if !self.redrove && redriven.is_some() {
+            return redriven;
         }
+        self.next_head(now).or(redriven)
+    }
+
+    fn next_head(&mut self, now: Timestamp) -> Option<Cargo> {
         // A channel whose sync was pending when its first events went meets the hole only now.
         if self.cursor >= self.start {
             self.pass_hole();
@@ -124,7 +140,12 @@ impl Model {
         let delivered = status.is_some_and(|status| (200..300).contains(&status));
         self.alive &= !matches!(cargo, Cargo::Head { .. });
         match cargo {
-            Cargo::Ping(at) => self.conclude_ping(at, delivered, now),
+            Cargo::Ping(at) => {
+                self.conclude_ping(at, delivered, now);
+                if status == Some(410) {
+                    self.end_as(State::Gone);
+                }
+            }
             Cargo::Redriven(seq) if delivered => drop(self.parked.remove(&seq)),
             Cargo::Redriven(seq) => {
                 let attempts = self.parked[&seq].attempts + 1;

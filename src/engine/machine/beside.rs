@@ -1,6 +1,6 @@
 //! What waits beside the log – notices, and parked notifications that get another attempt – and what leaves it by age.
 
-use super::{Ahead, Flight, Lane, Phase, Redrive, Waiting};
+use super::{Ahead, Flight, Lane, Phase, Redrive, Send, Waiting};
 use crate::domain::cursor::Failing;
 
 /// Concluded notices and redriven notifications that a lane remembers.
@@ -20,10 +20,10 @@ impl Lane {
     /// Takes in what waits besides the log. What is on its way, or was concluded and is not durable yet, is not sent
     /// twice.
     pub(super) fn wait_for(&mut self, mut notices: Vec<Waiting>, redrives: &[Redrive]) {
-        if let Phase::Telling { notice, withdrawn } = &mut self.phase {
+        if let Phase::Telling(flight) = &mut self.phase {
             let all = notices.len();
-            notices.retain(|waiting| waiting.id != notice.id);
-            *withdrawn = notices.len() == all;
+            notices.retain(|waiting| waiting.id != flight.sent.id);
+            flight.withdrawn = notices.len() == all;
         }
         let own = |waiting: Waiting| match self.told.get(&waiting.id) {
             Some(left) => *left,
@@ -37,15 +37,22 @@ impl Lane {
         let alone = if let Phase::InFlight(flight) = &mut self.phase { Some(flight) } else { None };
         let beside = self.window.iter_mut().flat_map(|window| window.flying.values_mut());
         for flight in alone.into_iter().chain(beside) {
-            let waits = self.redrives.remove(&flight.send.first).is_some();
-            flight.withdrawn = flight.send.redriven && !waits;
+            let waits = self.redrives.remove(&flight.sent.first).is_some();
+            flight.withdrawn = flight.sent.redriven && !waits;
+        }
+    }
+
+    /// The notice did not leave: it waits again, if it still does there.
+    pub(super) fn tell_again(&mut self, flight: Flight<Waiting>) {
+        if !flight.withdrawn {
+            self.notices.insert(0, flight.sent);
         }
     }
 
     /// What was redriven did not leave: it waits again, if it still does there.
-    pub(super) fn redrive_again(&mut self, flight: Flight) {
-        if flight.send.redriven && !flight.withdrawn {
-            self.redrives.insert(flight.send.first, flight.send.attempt.saturating_sub(1));
+    pub(super) fn redrive_again(&mut self, flight: Flight<Send>) {
+        if flight.sent.redriven && !flight.withdrawn {
+            self.redrives.insert(flight.sent.first, flight.sent.attempt.saturating_sub(1));
         }
     }
 

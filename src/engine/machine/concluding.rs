@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Action, Flight, Lane, NoticeMark, Outcome, ParkReason, Parking, Phase, Record, Waiting,
+    Action, Flight, Lane, NoticeMark, Outcome, ParkReason, Parking, Phase, Record, Send, Waiting,
     deciding::OURS_WAIT,
 };
 use crate::domain::{
@@ -26,25 +26,20 @@ impl Lane {
         // INVARIANT: an outcome answers the one request in flight.
         match self.phase {
             Phase::InFlight(flight) => {
-                if !(flight.send.first..=flight.send.through).contains(&outcome.through) {
+                if !(flight.sent.first..=flight.sent.through).contains(&outcome.through) {
                     return;
                 }
                 self.phase = Phase::Resting;
                 let outcome = flight.judge(outcome);
-                if flight.send.redriven {
+                if flight.sent.redriven {
                     self.conclude_redrive(flight, outcome, now, actions);
                 } else {
                     self.conclude_head(flight, outcome, now, actions);
                 }
             }
-            Phase::Telling { notice, withdrawn } => {
+            Phase::Telling(flight) => {
                 self.phase = Phase::Resting;
-                if outcome.verdict == Verdict::Ours {
-                    self.hold_until = Some(now.plus(OURS_WAIT));
-                    self.notices.splice(0..0, (!withdrawn).then_some(notice));
-                } else {
-                    self.conclude_notice(notice, withdrawn, outcome, now, actions);
-                }
+                self.conclude_notice(flight, flight.judge(outcome), now, actions);
             }
             Phase::Resting | Phase::Queued(_) => {}
         }
@@ -52,7 +47,7 @@ impl Lane {
 
     fn conclude_head(
         &mut self,
-        Flight { send, readdressed, .. }: Flight,
+        Flight { sent: send, readdressed, .. }: Flight<Send>,
         outcome: Outcome,
         now: Timestamp,
         actions: &mut Vec<Action>,
@@ -107,12 +102,12 @@ impl Lane {
     /// A redriven notification has one attempt: it arrives or is parked again. The head is not concerned.
     pub(super) fn conclude_redrive(
         &mut self,
-        flight: Flight,
+        flight: Flight<Send>,
         outcome: Outcome,
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
-        let send = flight.send;
+        let send = flight.sent;
         let (mut parked, mut redriven) = (None, None);
         match outcome.verdict {
             Verdict::Ours => {
@@ -140,12 +135,17 @@ impl Lane {
     /// A notice never counts against the head. A 2xx is a sign of life: a suspended head is tried at once.
     fn conclude_notice(
         &mut self,
-        mut notice: Waiting,
-        withdrawn: bool,
+        flight: Flight<Waiting>,
         outcome: Outcome,
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
+        if outcome.verdict == Verdict::Ours {
+            self.hold_until = Some(now.plus(OURS_WAIT));
+            self.tell_again(flight);
+            return;
+        }
+        let mut notice = flight.sent;
         notice.attempts = notice.attempts.saturating_add(1);
         let mut mark = NoticeMark { id: notice.id, attempts: notice.attempts, due_at: None };
         if self.has_window() {
@@ -166,7 +166,9 @@ impl Lane {
                 self.try_at_once(now);
             }
         }
-        let is_over = outcome.verdict == Verdict::Delivered || withdrawn;
+        // Who receives nothing else there says nothing of the channel, nor does who hears that it is over.
+        let is_gone = outcome.verdict == Verdict::Gone && notice.to_receiver && self.may_send(now);
+        let is_over = outcome.verdict == Verdict::Delivered || is_gone || flight.withdrawn;
         let wait = notice::wait_after(notice.attempts).filter(|_| !is_over);
         let left = wait.map(|wait| Waiting { due_at: now.plus(wait), ..notice });
         mark.due_at = left.map(|left| left.due_at);
@@ -176,6 +178,9 @@ impl Lane {
         self.forget_concluded();
         let attempt = notice.attempts;
         actions.push(Action::Record(Record { attempt, notice: Some(mark), ..self.place() }));
+        if is_gone {
+            self.follow(Verdict::Gone, actions);
+        }
     }
 
     /// A suspended receiver that is alive and has nothing to be tried with goes on.

@@ -17,6 +17,19 @@ pub(super) enum Wait {
     ForInput,
 }
 
+impl Wait {
+    /// Until the first of the two is over.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Until(one), Self::Until(other)) => Self::Until(one.min(other)),
+            (Self::Until(at), Self::ForInput) | (Self::ForInput, Self::Until(at)) => Self::Until(at),
+            (Self::ForInput, Self::ForInput) => Self::ForInput,
+            // The answer says how long the head waits.
+            (Self::ForNext, _) | (_, Self::ForNext) => Self::ForNext,
+        }
+    }
+}
+
 impl Lane {
     /// What follows from where the lane stands now.
     pub(super) fn go_on(&mut self, now: Timestamp) -> Vec<Action> {
@@ -48,18 +61,17 @@ impl Lane {
     pub(super) fn next_cargo(&self, now: Timestamp) -> Result<Cargo, Wait> {
         let told = self.wait_of_notice(now);
         let Err(until_told) = told else { return told };
-        let head = if self.redrives.is_empty() || self.terms.probing {
-            self.wait_of_head(now).map_or(Ok(Cargo::Head), Err)
-        } else {
-            self.wait_of_redrive(now)
-        };
-        head.map_err(|until_head| match (until_told, until_head) {
-            (Wait::Until(told), Wait::Until(head)) => Wait::Until(told.min(head)),
-            (Wait::Until(at), Wait::ForInput) | (Wait::ForInput, Wait::Until(at)) => Wait::Until(at),
-            (Wait::ForInput, Wait::ForInput) => Wait::ForInput,
-            // The answer says how long the head waits.
-            (Wait::ForNext, _) | (_, Wait::ForNext) => Wait::ForNext,
-        })
+        self.next_of_log(now).map_err(|until_head| until_told.or(until_head))
+    }
+
+    /// What was parked and the head take turns: many of those, each with a time-out, must not hold the head up.
+    fn next_of_log(&self, now: Timestamp) -> Result<Cargo, Wait> {
+        let head = self.wait_of_head(now).map_or(Ok(Cargo::Head), Err);
+        let has_redrives = !self.redrives.is_empty() && !self.terms.probing;
+        if !has_redrives || (self.redrove && matches!(head, Ok(_) | Err(Wait::ForNext))) {
+            return head;
+        }
+        self.wait_of_redrive(now)
     }
 
     pub(super) fn wait_of_notice(&self, now: Timestamp) -> Result<Cargo, Wait> {
@@ -127,16 +139,20 @@ impl Lane {
         }
         let send = match cargo {
             // Without a window nothing waits by itself.
-            Cargo::Head | Cargo::Retry(_) => self.next_send(),
+            Cargo::Head | Cargo::Retry(_) => {
+                self.redrove = false;
+                self.next_send()
+            }
             Cargo::Redrive(seq) => {
                 let attempts = self.redrives.remove(&seq).unwrap_or_default();
                 let attempt = attempts.saturating_add(1);
+                self.redrove = !self.redrives.is_empty();
                 Send { first: seq, through: seq, pinned: true, attempt, redriven: true }
             }
             Cargo::Notice(id) => {
                 let at = self.notices.iter().position(|notice| notice.id == id).unwrap_or_default();
                 let notice = self.notices.remove(at);
-                self.phase = Phase::Telling { notice, withdrawn: false };
+                self.phase = Phase::Telling(Flight::new(notice));
                 return Action::Tell { notice: id, attempt: notice.attempts.saturating_add(1) };
             }
         };
@@ -154,11 +170,9 @@ impl Lane {
                 self.phase = Phase::Resting;
                 self.redrive_again(flight);
             }
-            Phase::Telling { notice, withdrawn } => {
+            Phase::Telling(flight) => {
                 self.phase = Phase::Resting;
-                if !withdrawn {
-                    self.notices.insert(0, notice);
-                }
+                self.tell_again(flight);
             }
             Phase::Resting | Phase::Queued(_) => {}
         }

@@ -71,6 +71,8 @@ pub struct Lane {
     notices: Vec<Waiting>,
     /// Parked notifications that get another attempt, with their attempts so far.
     redrives: BTreeMap<i64, u32>,
+    /// A redriven notification left last: the head is next, if it may leave.
+    redrove: bool,
     bucket: Option<Bucket>,
     /// What was concluded, because a read may be older: notices with what is left of them, and redriven notifications
     /// with the attempts that they have had.
@@ -117,6 +119,7 @@ impl Lane {
             hold_until: None,
             notices: Vec::new(),
             redrives: BTreeMap::new(),
+            redrove: false,
             bucket: None,
             told: BTreeMap::new(),
             redriven: BTreeMap::new(),
@@ -173,7 +176,7 @@ impl Lane {
 
     pub fn is_in_flight(&self) -> bool {
         let flies = self.window.as_ref().is_some_and(|window| !window.flying.is_empty());
-        flies || matches!(self.phase, Phase::InFlight(_) | Phase::Telling { .. })
+        flies || matches!(self.phase, Phase::InFlight(_) | Phase::Telling(_))
     }
 
     pub const fn is_queued(&self) -> bool {
@@ -187,8 +190,8 @@ impl Lane {
 
     /// Whether parked notifications wait for another attempt.
     pub fn has_redrives(&self) -> bool {
-        let under_way = matches!(self.phase, Phase::InFlight(flight) if flight.send.redriven);
-        let beside = |window: &Window| window.flying.values().any(|flight| flight.send.redriven);
+        let under_way = matches!(self.phase, Phase::InFlight(flight) if flight.sent.redriven);
+        let beside = |window: &Window| window.flying.values().any(|flight| flight.sent.redriven);
         under_way || !self.redrives.is_empty() || self.window.as_deref().is_some_and(beside)
     }
 
@@ -204,7 +207,7 @@ impl Lane {
 
     /// Whether the channel is to be told something.
     pub fn has_notices(&self) -> bool {
-        !self.notices.is_empty() || matches!(self.phase, Phase::Telling { .. })
+        !self.notices.is_empty() || matches!(self.phase, Phase::Telling(_))
     }
 
     /// Whether a request may leave now, apart from waits: asked again right before it does.
@@ -297,7 +300,7 @@ impl Lane {
                 let settled = self.settled;
                 if let Some(flight) = self.land(outcome.through) {
                     self.conclude_flight(flight, outcome, now, &mut actions);
-                } else if !self.has_window() || !matches!(self.phase, Phase::Telling { .. }) {
+                } else if !self.has_window() || !matches!(self.phase, Phase::Telling(_)) {
                     self.conclude(outcome, now, &mut actions);
                     self.look_on_from(settled);
                 }
@@ -323,8 +326,10 @@ impl Lane {
                 self.alive &= self.terms.probing;
                 if readdressed {
                     self.try_at_once(now);
-                    if let Phase::InFlight(flight) = &mut self.phase {
-                        flight.readdressed = true;
+                    match &mut self.phase {
+                        Phase::InFlight(flight) => flight.readdressed = true,
+                        Phase::Telling(flight) => flight.readdressed = true,
+                        Phase::Resting | Phase::Queued(_) => {}
                     }
                     for flight in self.window.iter_mut().flat_map(|window| window.flying.values_mut()) {
                         flight.readdressed = true;

@@ -9,27 +9,25 @@ pub(super) enum Phase {
     Resting,
     /// A slot has been asked for.
     Queued(Cargo),
-    InFlight(Flight),
-    /// A notice is on its way. `withdrawn`: it does not wait any more.
-    Telling {
-        notice: Waiting,
-        withdrawn: bool,
-    },
+    /// A notification is on its way.
+    InFlight(Flight<Send>),
+    /// A notice is on its way.
+    Telling(Flight<Waiting>),
 }
 
-/// A notification on its way.
+/// What is on its way, and what has happened since it left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flight {
-    pub send: Send,
-    /// The channel's address has changed since it left.
+pub(super) struct Flight<T> {
+    pub sent: T,
+    /// The channel's address has changed.
     pub readdressed: bool,
-    /// It was redriven, and does not wait any more: it was settled.
+    /// A notice was taken back, or what was redriven was settled: it does not wait any more.
     pub withdrawn: bool,
 }
 
-impl Flight {
-    pub const fn new(send: Send) -> Self {
-        Self { send, readdressed: false, withdrawn: false }
+impl<T> Flight<T> {
+    pub const fn new(sent: T) -> Self {
+        Self { sent, readdressed: false, withdrawn: false }
     }
 
     /// A receiver that the channel has left cannot end it any more, nor say where it went.

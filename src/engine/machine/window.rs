@@ -15,7 +15,7 @@ mod deciding;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Flight, Lane,
+    Flight, Lane, Send,
     messages::{Beside, Change, Changed, Retry},
 };
 use crate::domain::{
@@ -40,7 +40,7 @@ pub(super) struct Window {
     /// What waits for attempts of its own, by its seq; also while such an attempt is under way.
     pub retries: BTreeMap<i64, Waits>,
     /// What is on its way, by its first seq.
-    pub flying: BTreeMap<i64, Flight>,
+    pub flying: BTreeMap<i64, Flight<Send>>,
     /// Slots that were asked for: for notifications, and for this notice.
     pub asked: usize,
     pub asked_for_notice: Option<i64>,
@@ -69,17 +69,18 @@ impl Window {
     }
 
     /// The flight whose run holds `seq`.
-    fn flight_over(&self, seq: i64) -> Option<&Flight> {
+    fn flight_over(&self, seq: i64) -> Option<&Flight<Send>> {
         let (_, flight) = self.flying.range(..=seq).next_back()?;
-        (seq <= flight.send.through).then_some(flight)
+        (seq <= flight.sent.through).then_some(flight)
     }
 
-    pub fn retries_in_flight(&self) -> usize {
-        self.flying.values().filter(|flight| self.retries.contains_key(&flight.send.through)).count()
+    /// How many are on their way that were tried before.
+    pub fn again_in_flight(&self) -> usize {
+        self.flying.values().filter(|flight| flight.sent.pinned).count()
     }
 
     pub fn flies(&self, seq: i64) -> bool {
-        self.flying.values().any(|flight| flight.send.through == seq)
+        self.flying.values().any(|flight| flight.sent.through == seq)
     }
 }
 
@@ -237,9 +238,9 @@ impl Lane {
     }
 
     /// Takes a flight off whose run holds `seq`.
-    pub(super) fn land(&mut self, seq: i64) -> Option<Flight> {
+    pub(super) fn land(&mut self, seq: i64) -> Option<Flight<Send>> {
         let window = self.window.as_mut()?;
-        let first = window.flight_over(seq)?.send.first;
+        let first = window.flight_over(seq)?.sent.first;
         window.flying.remove(&first)
     }
 

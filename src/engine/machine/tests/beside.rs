@@ -58,6 +58,21 @@ fn a_redrive_has_one_attempt_beside_the_log() {
 }
 
 #[test]
+fn redrives_and_the_head_take_turns() {
+    let mut lane = Lane::load(1, 10, 8, Failing::default(), None, terms());
+    let redrives = (2..6).map(|seq| Redrive { seq, attempts: 1 }).collect();
+    lane.step(Input::Waiting { notices: Vec::new(), redrives }, NOW);
+    let mut left = Vec::new();
+    while lane.is_queued() {
+        let send = send(&mut lane, NOW);
+        left.push(send.first);
+        lane.step(outcome(send.through, Verdict::Delivered), NOW);
+        lane.step(Input::Saved(lane.outcomes()), NOW);
+    }
+    assert_eq!(left, [2, 9, 3, 10, 4, 5]);
+}
+
+#[test]
 fn a_notice_that_is_taken_back_on_its_way_is_not_told_again() {
     let notice = Waiting { id: 1, attempts: 0, due_at: NOW, after_expiry: false, to_receiver: true };
     let telling = || {
@@ -90,4 +105,23 @@ fn a_redrive_that_is_settled_on_its_way_is_not_tried_again() {
         lane.step(end, NOW);
         assert!(!lane.has_redrives(), "{lane:?}");
     }
+}
+
+#[test]
+fn a_410_to_a_notice_ends_the_channel_where_the_receiver_itself_said_it() {
+    let told = |notice: Waiting, readdressed: bool, now: Timestamp| {
+        let mut lane = idle();
+        lane.step(Input::Waiting { notices: vec![notice], redrives: Vec::new() }, now);
+        assert_eq!(lane.step(Input::Slot, now), [Action::Tell { notice: 1, attempt: 1 }]);
+        if readdressed {
+            lane.step(Input::Changed { terms: terms(), readdressed }, now);
+        }
+        let actions = lane.step(outcome(12, Verdict::Gone), now);
+        (actions.contains(&Action::EndGone), lane.has_notices())
+    };
+    let notice = Waiting { id: 1, attempts: 0, due_at: NOW, after_expiry: true, to_receiver: true };
+    assert_eq!(told(notice, false, NOW), (true, false));
+    assert_eq!(told(notice, true, NOW), (false, true), "by one that the channel has left");
+    assert_eq!(told(Waiting { to_receiver: false, ..notice }, false, NOW), (false, true));
+    assert!(!told(notice, false, terms().expires_at).0, "it is over already");
 }

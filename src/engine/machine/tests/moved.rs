@@ -81,6 +81,8 @@ fn a_hole_is_passed_without_a_request() {
     assert_eq!(send(&mut lane, NOW).first, 4);
     lane.step(Input::Hole(15), NOW);
     assert_eq!(lane.place().seq, 16, "what was parked before the hole is no place of the lane's");
+    assert_eq!(send(&mut lane, NOW).first, 17);
+    lane.step(outcome(17, Verdict::Delivered), NOW);
     assert_eq!(send(&mut lane, NOW).first, 19, "the one that is gone does not come back");
 }
 

@@ -29,12 +29,12 @@ enum Standing {
 impl Lane {
     pub(in crate::engine::machine) fn conclude_flight(
         &mut self,
-        flight: Flight,
+        flight: Flight<Send>,
         outcome: Outcome,
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
-        let Flight { send, readdressed, .. } = flight;
+        let Flight { sent: send, readdressed, .. } = flight;
         let outcome = flight.judge(outcome);
         let verdict = outcome.verdict;
         if verdict == Verdict::Delivered

@@ -7,8 +7,8 @@ use crate::{
     engine::machine::{Action, Cargo, Flight, Lane, Phase, Send, deciding::Wait},
 };
 
-/// Retries in flight at once, so that those that hang leave room for the log.
-const RETRIES_IN_FLIGHT_MAX: usize = WINDOW / 2;
+/// What was tried before, in flight at once, so that those that hang leave room for the log.
+const AGAIN_IN_FLIGHT_MAX: usize = WINDOW / 2;
 
 impl Lane {
     /// Asks for as many slots as are of use, or says when to look again.
@@ -152,16 +152,14 @@ impl Lane {
         }
         let waiting =
             window.retries.values().map(|waits| waits.retry).filter(|retry| !window.flies(retry.seq));
-        let next_retry = waiting
-            .map(|retry| (retry.due_at, retry.seq))
-            .min()
-            .filter(|_| window.retries_in_flight() < RETRIES_IN_FLIGHT_MAX);
+        let may_again = window.again_in_flight() < AGAIN_IN_FLIGHT_MAX;
+        let next_retry = waiting.map(|retry| (retry.due_at, retry.seq)).min().filter(|_| may_again);
         if let Some((due, seq)) = next_retry
             && (due <= now || self.terms.probing)
         {
             return Ok(Cargo::Retry(seq));
         }
-        if let Some((seq, _)) = self.redrives.first_key_value().filter(|_| !self.terms.probing) {
+        if let Some((seq, _)) = self.redrives.first_key_value().filter(|_| may_again && !self.terms.probing) {
             return Ok(Cargo::Redrive(*seq));
         }
         if self.may_begin(window) {
@@ -200,7 +198,7 @@ impl Lane {
         let firsts = window
             .flying
             .values()
-            .filter(|flight| !flight.send.redriven && !window.retries.contains_key(&flight.send.through))
+            .filter(|flight| !flight.sent.redriven && !window.retries.contains_key(&flight.sent.through))
             .count();
         let retries = RETRIES_MAX.saturating_sub(window.retries.len().saturating_add(firsts));
         match self.terms.catch_up {
@@ -231,7 +229,7 @@ impl Lane {
             let open = (self.settled.saturating_add(1)..=self.reach()).filter(|seq| window.is_open(*seq));
             open.take(self.begins(window).min(WINDOW)).count()
         };
-        let useful = retries.min(RETRIES_IN_FLIGHT_MAX) + self.redrives.len() + begins;
+        let useful = (retries + self.redrives.len()).min(AGAIN_IN_FLIGHT_MAX) + begins;
         // Whoever asks has found one: a probe is not due by itself.
         useful.max(1).min(self.room(window))
     }
