@@ -8,7 +8,7 @@ use super::{
     lease::Guard,
     machine::Send,
     render::{Notification, Subject, Told, render},
-    slots::Feedback,
+    slots::{Feedback, Slot},
     target::Target,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         outcome::{self, Verdict},
         time::millis_of,
     },
-    outbound::{Address, Answer, Origin, Refusal, Request, SendError},
+    outbound::{Address, Answer, Refusal, Request, SendError},
     store::{Attempt, Notice},
 };
 
@@ -35,8 +35,7 @@ pub struct Report {
     pub channel: ChannelKey,
     /// Where the notification begins; a notice has no place.
     pub first: Option<i64>,
-    pub origin: Origin,
-    pub feedback: Feedback,
+    pub slot: Slot,
     pub end: End,
 }
 
@@ -56,6 +55,7 @@ pub enum End {
 pub struct Attempted {
     pub through: i64,
     pub verdict: Verdict,
+    pub took: Duration,
     pub retry_after: Option<Duration>,
     /// Where the receiver has moved to, if the channel takes that over.
     pub moved_to: Option<String>,
@@ -63,40 +63,6 @@ pub struct Attempted {
     /// The event's name and state, for whoever watches the engine.
     pub name: String,
     pub state: String,
-}
-
-/// Carries out `send` for `channel`, whose last notification stands at the seq `previous`. Staleness, expiry and the
-/// lease are looked at right before the request leaves.
-pub async fn deliver(
-    context: &Context,
-    guard: &Guard,
-    channel: ChannelKey,
-    target: Arc<Target>,
-    send: Send,
-    previous: Option<i64>,
-    replay: Option<String>,
-) -> Report {
-    let end = attempt(context, guard, &target, send, previous, replay).await;
-    Report {
-        channel,
-        first: Some(send.first),
-        origin: target.origin().clone(),
-        feedback: feedback_of(&end),
-        end,
-    }
-}
-
-/// Carries out the telling of a notice.
-pub async fn tell(
-    context: &Context,
-    guard: &Guard,
-    channel: ChannelKey,
-    target: Arc<Target>,
-    telling: Telling,
-) -> Report {
-    let origin = target.notice_origin(telling.notice.kind).clone();
-    let end = attempt_notice(context, guard, &target, telling).await;
-    Report { channel, first: None, origin, feedback: feedback_of(&end), end }
 }
 
 /// A notice on its way.
@@ -109,18 +75,22 @@ pub struct Telling {
     pub seq: i64,
 }
 
-fn feedback_of(end: &End) -> Feedback {
-    match end {
-        End::NotSent | End::Hole { .. } | End::Ours { .. } => Feedback::Neutral,
-        End::Attempted(attempted) => match attempted.verdict {
-            Verdict::Delivered => Feedback::Healthy,
-            Verdict::Overloaded => Feedback::Overloaded,
-            _ => Feedback::Neutral,
-        },
+impl End {
+    pub fn feedback(&self) -> Feedback {
+        match self {
+            Self::NotSent | Self::Hole { .. } | Self::Ours { .. } => Feedback::Neutral,
+            Self::Attempted(attempted) => match attempted.verdict {
+                Verdict::Delivered => Feedback::Healthy,
+                Verdict::Overloaded => Feedback::Overloaded,
+                _ => Feedback::Neutral,
+            },
+        }
     }
 }
 
-async fn attempt(
+/// Carries out `send` for a channel whose last notification stands at the seq `previous`. Staleness, expiry and the lease
+/// are looked at right before the request leaves.
+pub async fn deliver(
     context: &Context,
     guard: &Guard,
     target: &Target,
@@ -163,7 +133,8 @@ async fn attempt(
     request(context, target, &target.address, &notification, about).await
 }
 
-async fn attempt_notice(context: &Context, guard: &Guard, target: &Target, telling: Telling) -> End {
+/// Carries out the telling of a notice.
+pub async fn tell(context: &Context, guard: &Guard, target: &Target, telling: Telling) -> End {
     let channel = &target.channel;
     let Telling { notice, attempt, seq } = telling;
     let notice_kind = notice.kind;
@@ -244,6 +215,7 @@ async fn request(
     End::Attempted(Attempted {
         through,
         verdict,
+        took,
         // Only an overloaded receiver is asked how long it wants to be left alone.
         retry_after: retry_after.filter(|_| verdict == Verdict::Overloaded),
         moved_to,

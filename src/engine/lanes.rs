@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     machine::{Cargo, Input, Lane, Send},
+    slots::Pace,
     target::Target,
 };
 use crate::{
@@ -33,6 +34,8 @@ pub struct Resident {
     pub redrives: Vec<WaitingRedrive>,
     /// Where a redirect has sent the channel: no new receiver that is owed an attempt at once.
     pub redirected_to: Option<String>,
+    /// How its receiver answered last.
+    pub pace: Pace,
     /// It was suspended, or resumed, by an outcome, and the store has not been told back yet.
     pub turning: Option<bool>,
     /// The cursor's `moved` that the lane was loaded with.

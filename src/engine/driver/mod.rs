@@ -35,7 +35,7 @@ use super::{
     lease::Guard,
     machine::{Action, Input, Record},
     scan::Chunk,
-    slots::Slots,
+    slots::{Slot, Slots},
 };
 use crate::{
     domain::channel::{ChannelKey, ResourceKey},
@@ -119,6 +119,8 @@ struct Driver {
     reading: usize,
     sweeping: bool,
     writing: bool,
+    /// The slot that was just given out, until a request takes it with it.
+    granted: Option<Slot>,
     /// Lanes whose turn came while no request may start.
     held: Vec<(Origin, ChannelKey)>,
     /// Lanes that are being read, so that no second read is made for them.
@@ -158,6 +160,7 @@ pub async fn run(
         reading: 0,
         sweeping: true,
         writing: false,
+        granted: None,
         held: Vec::new(),
         expected: HashSet::new(),
         newest: HashMap::new(),
@@ -348,25 +351,24 @@ impl Driver {
         }
     }
 
-    /// Lets a machine decide and does what it says. Whether a request leaves.
-    fn step(&mut self, key: ChannelKey, input: Input, mut attempted: Option<Attempted>) -> bool {
+    /// Lets a machine decide and does what it says.
+    fn step(&mut self, key: ChannelKey, input: Input, mut attempted: Option<Attempted>) {
         let now = self.context.clock.now();
         let moved_to = attempted.as_ref().and_then(|attempted| attempted.moved_to.clone());
-        let Some(resident) = self.lanes.get_mut(key) else { return false };
+        let Some(resident) = self.lanes.get_mut(key) else { return };
         let actions = resident.lane.step(input, now);
-        let sends = actions.iter().any(|action| matches!(action, Action::Send(_) | Action::Tell { .. }));
         for action in actions {
             match action {
                 Action::AskSlot => {
                     if let Some(resident) = self.lanes.get(key) {
-                        self.slots.ask(resident.origin(), key);
+                        self.slots.ask(resident.origin(), key, resident.pace);
                     }
                 }
                 Action::AskNoticeSlot => {
                     if let Some(resident) = self.lanes.get(key)
                         && let (_, Some(notice)) = resident.lane.slots_asked()
                     {
-                        self.slots.ask(resident.origin_of_notice(notice), key);
+                        self.slots.ask(resident.origin_of_notice(notice), key, resident.pace);
                     }
                 }
                 Action::AskNext => self.ask_next(key),
@@ -387,6 +389,5 @@ impl Driver {
                 }
             }
         }
-        sends
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     engine::{
         lanes::Resident,
         machine::{Lane, Redrive, Retry, Terms, Waiting},
+        slots::Pace,
         target::Target,
     },
     store::{LoadedLane, Notice, WaitingRedrive, WaitingRetry},
@@ -55,6 +56,8 @@ impl Driver {
         let head = self.lanes.touch(resource, loaded.head, loaded.fanned, now).head;
         let level = !loaded.cursor.behind;
         let stored_failing = loaded.cursor.failing != Failing::default();
+        let has_answered = loaded.cursor.last_success_at.is_some() && !stored_failing;
+        let pace = if has_answered { Pace::Quick } else { Pace::Slow };
         let mut lane = Lane::load(
             loaded.channel.start_seq,
             loaded.channel.end_seq.unwrap_or(head),
@@ -73,6 +76,7 @@ impl Driver {
             notices: loaded.notices,
             redrives: loaded.redrives,
             redirected_to: None,
+            pace,
             turning: None,
             recorded: lane.settled(),
             moved: loaded.cursor.moved,
@@ -143,7 +147,7 @@ impl Driver {
             for (was, is) in waited_at.into_iter().zip(resident.waits_at()) {
                 if was != is {
                     // It waits where it belongs now, not behind those of a host that it has left.
-                    self.slots.ask(&is, key);
+                    self.slots.ask(&is, key, resident.pace);
                 }
             }
         }

@@ -8,14 +8,17 @@ use crate::{
     engine::{
         delivery::{self, End, Telling},
         machine::{Outcome, Send},
-        slots::Feedback,
+        slots::{Feedback, Pace, Slot},
     },
-    outbound::Origin,
 };
 
 impl Driver {
     pub(super) fn on_report(&mut self, report: Report) {
-        self.slots.release(&report.origin, report.feedback);
+        self.slots.release(&report.slot, report.end.feedback());
+        if let (End::Attempted(attempted), Some(resident)) = (&report.end, self.lanes.get_mut(report.channel))
+        {
+            resident.pace = Pace::of(attempted.attempt.status.is_some(), attempted.took);
+        }
         let jitter = self.context.entropy.unit();
         let answer = if report.first.is_some() { Input::Outcome } else { Input::Told };
         let (input, attempted) = match report.end {
@@ -52,46 +55,51 @@ impl Driver {
         if self.stopping {
             return;
         }
-        while let Some((origin, key)) = self.slots.next() {
-            let sends = self.use_slot(&origin, key);
-            if !sends {
-                self.slots.release(&origin, Feedback::Neutral);
+        while let Some((slot, key)) = self.slots.next() {
+            self.use_slot(slot, key);
+            // No request took it with it.
+            if let Some(slot) = self.granted.take() {
+                self.slots.release(&slot, Feedback::Neutral);
             }
         }
     }
 
-    /// Whether a request takes the slot with it.
-    fn use_slot(&mut self, origin: &Origin, key: ChannelKey) -> bool {
-        let Some(resident) = self.lanes.get(key) else { return false };
+    fn use_slot(&mut self, slot: Slot, key: ChannelKey) {
+        let granted = self.granted.insert(slot);
+        let Some(resident) = self.lanes.get(key) else { return };
         // The address may have changed while it waited: then it has queued anew where it belongs.
-        let Some(input) = resident.use_of_slot(origin) else { return false };
-        if !self.guard.may_start(self.context.clock.monotonic()) {
-            self.held.push((origin.clone(), key));
-            return false;
+        let Some(input) = resident.use_of_slot(&granted.origin) else { return };
+        if self.guard.may_start(self.context.clock.monotonic()) {
+            self.step(key, input, None);
+        } else {
+            self.held.push((granted.origin.clone(), key));
         }
-        self.step(key, input, None)
     }
 
     pub(super) fn send(&mut self, key: ChannelKey, send: Send) {
         let Some(resident) = self.lanes.get(key) else { return };
+        // INVARIANT: a machine lets something leave only when it is given a slot.
+        let Some(slot) = self.granted.take() else { return };
         let (context, guard) = (Arc::clone(&self.context), Arc::clone(&self.guard));
         let (target, inbox) = (Arc::clone(&resident.target), self.inbox.clone());
         let (previous, replay) = (resident.lane.last_told(), resident.replay_of(send));
         self.tasks.spawn("delivery", async move {
-            let report = delivery::deliver(&context, &guard, key, target, send, previous, replay).await;
-            let _ = inbox.send(Message::Delivered(report));
+            let end = delivery::deliver(&context, &guard, &target, send, previous, replay).await;
+            let _ =
+                inbox.send(Message::Delivered(Report { channel: key, first: Some(send.first), slot, end }));
         });
     }
 
     pub(super) fn tell(&mut self, key: ChannelKey, notice: i64, attempt: u32) {
         let Some(resident) = self.lanes.get(key) else { return };
         let Some(notice) = resident.notices.iter().find(|known| known.id == notice).cloned() else { return };
+        let Some(slot) = self.granted.take() else { return };
         let (context, guard) = (Arc::clone(&self.context), Arc::clone(&self.guard));
         let (target, inbox) = (Arc::clone(&resident.target), self.inbox.clone());
         let telling = Telling { notice, attempt, seq: resident.lane.settled() };
         self.tasks.spawn("notice", async move {
-            let report = delivery::tell(&context, &guard, key, target, telling).await;
-            let _ = inbox.send(Message::Delivered(report));
+            let end = delivery::tell(&context, &guard, &target, telling).await;
+            let _ = inbox.send(Message::Delivered(Report { channel: key, first: None, slot, end }));
         });
     }
 
@@ -101,7 +109,9 @@ impl Driver {
             return;
         }
         for (origin, key) in std::mem::take(&mut self.held) {
-            self.slots.ask(&origin, key);
+            if let Some(resident) = self.lanes.get(key) {
+                self.slots.ask(&origin, key, resident.pace);
+            }
         }
     }
 }
