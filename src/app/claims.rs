@@ -1,7 +1,10 @@
 //! Claims: what a receiver has not had, pulled and acknowledged under a URL that is the key. Push and pull share one
 //! cursor, so what is acknowledged here is not sent any more.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     App, Principal,
@@ -36,7 +39,7 @@ pub enum ClaimError {
     Store(#[from] StoreError),
 }
 
-/// What a receiver has not had, oldest first: what was parked, then the log past the cursor.
+/// What a receiver has not had, oldest first: what was parked or waits by itself, then the log past the cursor.
 #[derive(Clone, Debug)]
 pub struct ClaimPage {
     pub channel: Channel,
@@ -86,9 +89,9 @@ impl App {
         let stands = hole.map_or(stands, |end| end.min(head).max(stands));
         // What overtook others has been had, but for what failed and waits by itself.
         let ahead = stands.saturating_add(AHEAD_MAX);
-        let waiting = self.store.aside(channel.key, stands, ahead, AHEAD_MAX).await?;
-        let waiting: BTreeSet<i64> = waiting.into_iter().map(|(seq, _)| seq).collect();
-        let overtook: BTreeSet<i64> = cursor.settled.seqs().filter(|seq| !waiting.contains(seq)).collect();
+        let aside = self.store.aside(channel.key, stands, ahead, AHEAD_MAX).await?;
+        let aside: BTreeMap<i64, bool> = aside.into_iter().collect();
+        let overtook: BTreeSet<i64> = cursor.settled.seqs().filter(|seq| !aside.contains_key(seq)).collect();
         let after = after.map_or(channel.start_seq, |number| channel.seq_of(number));
         let (mut items, mut through, mut has_more) = self.aside_page(&channel, after, stands, limit).await?;
         if !has_more && items.len() < limit {
@@ -96,7 +99,10 @@ impl App {
             let (events, looked) = self.read_wanted(&channel, from, head, room, &overtook).await?;
             has_more = from < looked && looked < head;
             through = looked;
-            items.extend(events.into_iter().map(|event| ClaimItem { event, parked: false }));
+            items.extend(events.into_iter().map(|event| {
+                let parked = aside.get(&event.seq).copied().unwrap_or_default();
+                ClaimItem { event, parked }
+            }));
         } else {
             has_more |= stands < head;
         }

@@ -30,7 +30,7 @@ pub struct Failing {
 pub struct Cursor {
     pub channel: ChannelKey,
     pub resource: ResourceKey,
-    /// The highest terminal seq; `start_seq − 1` while the sync is pending.
+    /// Everything up to it is terminal, or waits by itself as an exception; `start_seq − 1` while the sync is pending.
     pub seq: i64,
     /// Raised by every move from outside; a checkpoint made under an older value does not apply.
     pub moved: i64,

@@ -74,7 +74,7 @@ pub struct Standing {
     /// The virtual seq of the sync: the channel's first event comes after it.
     pub start_seq: i64,
     pub end_seq: Option<i64>,
-    /// The effective cursor: the highest terminal seq.
+    /// The effective cursor: everything up to it is terminal, or stands aside as an exception.
     pub cursor: i64,
     /// The seq is settled although it lies above the cursor: it overtook others.
     pub overtook: bool,

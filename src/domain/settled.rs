@@ -10,6 +10,9 @@ const WORD_BITS: usize = 64;
 const WORDS: usize = 4;
 const WORD_BYTES: usize = 8;
 
+// The map knows exactly as far ahead as may be started.
+const _: () = assert!(AHEAD_MAX == 256 && WORDS * WORD_BITS == 256);
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SettledMap {
     /// The low-water mark: bit 0 is the seq after it.

@@ -1,8 +1,13 @@
 //! Cursor rows, read and written.
 
 use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
 
-use super::schema::cursors;
+use super::{
+    connection::{Connection, Handle},
+    error::StoreResult,
+    schema::cursors,
+};
 use crate::domain::{
     channel::{ChannelKey, ResourceKey},
     cursor::{Cursor, Failing},
@@ -74,4 +79,14 @@ impl From<CursorRow> for Cursor {
                 .map_or(SettledMap::above(row.seq), |bytes| SettledMap::from_bytes(&bytes, row.seq)),
         }
     }
+}
+
+/// Reads the cursor and holds it for the transaction. Checkpoints lock it too; SQLite's writer is alone.
+pub(super) async fn hold(connection: &mut Connection, key: ChannelKey) -> StoreResult<Cursor> {
+    let row = cursors::table.find(key.0);
+    let row: CursorRow = match &mut connection.handle {
+        Handle::Sqlite(c) => row.select(CursorRow::as_select()).first(&mut **c).await,
+        Handle::Postgres(c) => row.select(CursorRow::as_select()).for_update().first(&mut **c).await,
+    }?;
+    Ok(row.into())
 }

@@ -146,6 +146,8 @@ impl Store {
             let (choice, replay_id) = (choice.clone(), replay_id.clone());
             Box::pin(async move {
                 let Some(locked) = lock(connection, key).await? else { return Ok(0) };
+                // Found by time, and never carried along by `fanned` while something waits beside the log.
+                stand_where_fanned_is(connection, key, locked.resource).await?;
                 let seqs = parked_seqs(connection, key, &choice).await?;
                 if seqs.is_empty() {
                     return Ok(0);
@@ -160,8 +162,6 @@ impl Store {
                     .execute(c)
                     .await
                 })?;
-                // Found by time, and never carried along by `fanned` while something waits beside the log.
-                stand_where_fanned_is(connection, key, locked.resource).await?;
                 let due = locked.state.sends().then(|| now.as_millis());
                 on!(connection, c => {
                     diesel::update(cursors::table.find(key.0))

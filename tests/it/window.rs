@@ -25,6 +25,7 @@ on_both!(
     a_replay_sends_everything_again,
     after_its_window_it_is_suspended_and_goes_on_when_resumed,
     one_that_goes_on_parks_what_exhausts_it,
+    what_is_parked_ahead_of_others_is_told_as_parked,
     a_filter_passes_what_is_not_wanted,
     both_faces_open_one,
 );
@@ -108,7 +109,8 @@ async fn one_that_hangs_blocks_nobody(kind: Kind) {
     // The second number is the first event: 255 more may overtake it.
     let last = 2 + 255;
     receiver.wait_until("all but the last", |received| told(received).len() == last).await;
-    receiver.wait_until("no more", |received| received.len() >= last).await;
+    let durable = async { while fate(&app, i64::try_from(last).unwrap()).await != "delivered" {} };
+    in_time("the last outcome to be durable", durable).await;
     app.clock.advance(seconds(1));
     assert_eq!(told(&receiver.received()), (1..=last as u64).collect(), "nothing further ahead is begun");
     assert_eq!(fate(&app, 2).await, "pending");
@@ -349,6 +351,33 @@ async fn after_its_window_it_is_suspended_and_goes_on_when_resumed(kind: Kind) {
     assert_eq!(receiver.received().len(), before + 1 + 4);
     assert_eq!(told(&receiver.received()), (1..=5).collect());
     is_through(&app, &receiver).await;
+}
+
+async fn what_is_parked_ahead_of_others_is_told_as_parked(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    let retry = json!({ "schedule": ["0s", "10s"], "maxAttempts": 1, "onExhausted": "continue" });
+    let channel = opened(&app, &receiver, json!({ "retry": retry })).await;
+    receiver.answer_with(|request| match request.message_number() {
+        Some(2) => Answer::Hang,
+        Some(3) => Answer::status(503),
+        _ => Answer::ok(),
+    });
+    publish(&app, 3).await;
+    receiver.wait_until("all of them", |received| told(received).len() == 4).await;
+    let claim = claim_path(&channel);
+    let left = async || -> Vec<_> {
+        let page = app.call("GET", &claim, "", None).await.json();
+        page["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| (it["number"].as_i64(), it["parked"].as_bool()))
+            .collect()
+    };
+    let durable = async { while left().await != [(Some(2), Some(false)), (Some(3), Some(true))] {} };
+    in_time("the claim to tell what is durable", durable).await;
+    receiver.release();
 }
 
 async fn one_that_goes_on_parks_what_exhausts_it(kind: Kind) {

@@ -103,7 +103,7 @@ fn inputs() -> impl Strategy<Value = (Input, bool)> {
     let input = prop_oneof![
         2 => numbers().prop_map(Input::Head),
         6 => Just(Input::Slot),
-        1 => Just(Input::NotSent),
+        1 => numbers().prop_map(Input::NotSent),
         1 => numbers().prop_map(Input::Moved),
         6 => outcomes().prop_map(Input::Outcome),
         2 => prop_oneof![0_u64..10, any::<u64>()].prop_map(Input::Saved),
@@ -137,7 +137,7 @@ proptest! {
             let actions = lane.step(input, now);
             prop_assert!(lane.settled() >= settled, "{:?} moves the lane back to {}", given, lane.settled());
             let ends = match &given {
-                Input::NotSent => true,
+                Input::NotSent(_) => true,
                 Input::Outcome(outcome) => {
                     sent.is_some_and(|send| (send.first..=send.through).contains(&outcome.through))
                 }

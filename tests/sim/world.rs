@@ -146,9 +146,9 @@ impl World {
             Turn::OldHead(ago) => self.hear(self.head().saturating_sub(ago)),
             Turn::Grant => self.grant(),
             Turn::Withdraw => {
-                if self.flight.take().is_some() {
+                if let Some(request) = self.flight.take() {
                     self.note(Event::Withdrawn);
-                    self.step(Input::NotSent);
+                    self.step(Input::NotSent(request.send.first));
                 }
             }
             Turn::Look(far) => self.look(far),

@@ -2,17 +2,23 @@
 
 use tokio::task::JoinSet;
 use watchpost::{
-    domain::time::Timestamp,
-    store::{ChannelChange, Checkpoint},
+    domain::{cursor::Cursor, time::Timestamp},
+    store::{AdvanceOutcome, AdvancedBy, ChannelChange, Checkpoint},
 };
 
 use crate::{
     base::{Base, Gate},
-    build::{accepted, at, attempt, channel, checkpoint, cursor, event, fan, level, opened, publish, view},
+    build::{
+        accepted, at, attempt, channel, checkpoint, cursor, event, fan, grow, level, opened, publish, view,
+    },
     support::receiver::in_time,
 };
 
-on_both!(no_work_is_lost_between_publish_and_checkpoint, commands_and_checkpoints_do_not_block_each_other);
+on_both!(
+    no_work_is_lost_between_publish_and_checkpoint,
+    commands_and_checkpoints_do_not_block_each_other,
+    an_acknowledgement_takes_nothing_back_that_a_checkpoint_has_written,
+);
 
 const ROUNDS: i64 = 300;
 
@@ -71,6 +77,24 @@ async fn commands_and_checkpoints_do_not_block_each_other(base: Base) {
     crate::build::all(tasks).await;
     assert_eq!(view(&store, "c").await.channel.rev, 121);
     assert_eq!(base.number("select count(*) from attempts").await, 120);
+}
+
+async fn an_acknowledgement_takes_nothing_back_that_a_checkpoint_has_written(base: Base) {
+    let store = base.store().await;
+    let channel = opened(&store, channel("c", "r")).await;
+    grow(&store, "r", 200).await;
+    for round in 1..=60 {
+        let seq = 3 * round;
+        let moved = view(&store, "c").await.cursor.moved;
+        let cursors = vec![Cursor { seq, moved, behind: true, ..cursor(&channel) }];
+        let (written, acknowledged) = tokio::join!(
+            store.checkpoint(Checkpoint { cursors, ..Default::default() }),
+            store.advance_cursor(channel.key, seq - 1, AdvancedBy::Receiver, at(1)),
+        );
+        assert!(matches!(acknowledged.unwrap(), Some(AdvanceOutcome::At(_))));
+        let stands = if written.unwrap().moved.is_empty() { seq } else { seq - 1 };
+        assert_eq!(view(&store, "c").await.cursor.seq, stands, "in round {round}");
+    }
 }
 
 /// A checkpoint holds cursors and refers to channels; a command holds its channel and wants the cursor. Were the

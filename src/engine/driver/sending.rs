@@ -22,13 +22,10 @@ impl Driver {
         let jitter = self.context.entropy.unit();
         let answer = if report.first.is_some() { Input::Outcome } else { Input::Told };
         let (input, attempted) = match report.end {
-            End::NotSent => (report.first.map_or(Input::NotSent, Input::Withdrawn), None),
+            End::NotSent => (report.first.map_or(Input::NotTold, Input::NotSent), None),
             End::Hole { through } => {
-                let has_window = self.lanes.get(report.channel).is_some_and(|it| it.lane.has_window());
-                if let Some(first) = report.first.filter(|_| has_window) {
-                    self.step(report.channel, Input::Withdrawn(first), None);
-                }
-                self.step(report.channel, Input::Hole(through), None);
+                let Some(first) = report.first else { return };
+                self.step(report.channel, Input::Hole { first, through }, None);
                 self.write_place(report.channel);
                 return;
             }

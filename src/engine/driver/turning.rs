@@ -62,7 +62,7 @@ impl Driver {
     fn start_change(&self, key: ChannelKey, state: NewState) {
         let (context, inbox) = (Arc::clone(&self.context), self.inbox.clone());
         self.tasks.spawn("change of a channel's state", async move {
-            let changed = write(&context, key, state).await;
+            let changed = carry_out(&context, key, state).await;
             let lanes = if changed.is_some() { read_lanes(&context, vec![key]).await } else { None };
             let _ = inbox.send(lanes.map_or(Message::StoreClosed, |lanes| Message::Changed {
                 asked: vec![key],
@@ -82,29 +82,31 @@ impl Driver {
         self.turning.remove(&key);
         let turning = self.lanes.get_mut(key).and_then(|resident| resident.turning.take());
         if turning.is_some() && lanes.iter().any(|loaded| self.is_outdated(loaded)) {
-            // What was read later came sooner, and was not believed in full.
+            // A later read came first, and was taken with the lane's own word for its state: read again.
             self.reads.push_front(Read::Changed { channels: vec![key], taken: None });
         }
     }
 }
 
 /// `None`: the store is closed.
-async fn write(context: &Context, key: ChannelKey, state: NewState) -> Option<bool> {
+async fn carry_out(context: &Context, key: ChannelKey, state: NewState) -> Option<()> {
     let (store, now) = (&context.store, context.clock.now());
     let reminding = || context.settings.reminding.clone();
     match state {
-        NewState::Gone => until_done(context, || store.end_channel(key, ChannelState::Gone, now)).await,
-        NewState::Parked => until_done(context, || store.remind(key, reminding(), now)).await,
+        NewState::Gone => {
+            until_done(context, || store.end_channel(key, ChannelState::Gone, now)).await.map(drop)
+        }
+        NewState::Parked => until_done(context, || store.remind(key, reminding(), now)).await.map(drop),
         NewState::Pinged => {
             let ping = || store.create_notice(key, NoticeKind::Ping, Value::Null, now);
-            until_done(context, ping).await.map(|_| true)
+            until_done(context, ping).await.map(drop)
         }
         NewState::Readdressed { from, to } => {
-            until_done(context, || store.readdress_channel(key, from.clone(), to.clone())).await
+            until_done(context, || store.readdress_channel(key, from.clone(), to.clone())).await.map(drop)
         }
         NewState::Suspended { probe_at } => {
-            until_done(context, || store.suspend_channel(key, probe_at, reminding(), now)).await
+            until_done(context, || store.suspend_channel(key, probe_at, reminding(), now)).await.map(drop)
         }
-        NewState::Resumed => until_done(context, || store.end_suspension(key, now)).await,
+        NewState::Resumed => until_done(context, || store.end_suspension(key, now)).await.map(drop),
     }
 }

@@ -1,4 +1,5 @@
-//! What an outcome makes of a lane.
+//! What an outcome makes of a lane in order – settled, tried again, parked – and of its channel: suspended, resumed, ended.
+//! Called by `step` alone. Keeps: one outcome, one record.
 
 use std::time::Duration;
 

@@ -160,21 +160,21 @@ impl Lane {
         Action::Send(send)
     }
 
-    /// Takes back what did not leave: the notification that begins at `seq`, or what was on its way alone.
-    pub(super) fn take_back(&mut self, seq: Option<i64>) {
-        if let Some(flight) = seq.and_then(|seq| self.land(seq)) {
-            return self.redrive_again(flight);
+    /// The notification that begins at `first` did not leave.
+    pub(super) fn take_back(&mut self, first: i64) {
+        if let Some(flight) = self.land(first) {
+            self.redrive_again(flight);
+        } else if let Phase::InFlight(flight) = self.phase {
+            self.phase = Phase::Resting;
+            self.redrive_again(flight);
         }
-        match self.phase {
-            Phase::InFlight(flight) => {
-                self.phase = Phase::Resting;
-                self.redrive_again(flight);
-            }
-            Phase::Telling(flight) => {
-                self.phase = Phase::Resting;
-                self.tell_again(flight);
-            }
-            Phase::Resting | Phase::Queued(_) => {}
+    }
+
+    /// The notice did not leave.
+    pub(super) fn take_notice_back(&mut self) {
+        if let Phase::Telling(flight) = self.phase {
+            self.phase = Phase::Resting;
+            self.tell_again(flight);
         }
     }
 

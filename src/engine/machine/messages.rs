@@ -14,10 +14,11 @@ pub enum Input {
     Slot,
     /// The slot for a notice that was asked for is free.
     NoticeSlot,
-    /// The request did not leave after all: the channel changed or expired, or the lease runs out.
-    NotSent,
-    /// As `NotSent`, for the notification that begins at this seq.
-    Withdrawn(i64),
+    /// The notification that begins at this seq did not leave after all: the channel changed or expired, or the lease
+    /// runs out.
+    NotSent(i64),
+    /// Nor did the notice.
+    NotTold,
     /// What came of the notification that stands for its `through`.
     Outcome(Outcome),
     /// What came of the notice on its way.
@@ -30,14 +31,13 @@ pub enum Input {
     Moved(i64),
     /// The cursor was moved back from outside: everything after this seq is to be sent again.
     Rewound(i64),
-    /// The answer to [`Action::AskNext`]: the first event after the settled place that the channel wants, as far as
-    /// the log was looked through.
+    /// The answer to [`Action::AskNext`]: the first event that the channel wants after [`asks_after`](super::Lane::asks_after), as that is
+    /// when the answer is given, as far as the log was looked through.
     Next { wanted: Option<i64>, through: i64 },
     /// Retention has deleted everything up to this seq: it is over for the channel, and no sign of life.
     Expired(i64),
-    /// What was to be sent is not in the log any more, nor anything up to this seq: nothing left. A lane with a window
-    /// has been told by `Withdrawn` what it was.
-    Hole(i64),
+    /// What begins at `first` was to be sent and is not in the log any more, nor anything up to `through`: nothing left.
+    Hole { first: i64, through: i64 },
     /// The channel has changed; `readdressed` when a failing receiver may have been replaced.
     Changed { terms: Terms, readdressed: bool },
     /// The notices that wait, in their order, and the parked notifications that are to be tried again.
@@ -113,11 +113,11 @@ pub enum Action {
 /// A notification to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Send {
-    /// The cursor's next seq.
+    /// The first seq that it stands for.
     pub first: i64,
     /// The last seq that this notification may stand for; equal to `first` unless a run may be collapsed.
     pub through: i64,
-    /// `through` is settled already: an earlier attempt stood for exactly this run.
+    /// `through` is fixed: an earlier attempt stood for exactly this run.
     pub pinned: bool,
     /// 1, 2, …
     pub attempt: u32,
@@ -143,7 +143,7 @@ pub struct Record {
     pub notice: Option<NoticeMark>,
     /// From and to: what the notification that has just settled stood for besides its own seq.
     pub superseded: Option<(i64, i64)>,
-    /// What a lane says besides whose notifications may overtake each other.
+    /// What a lane whose notifications may overtake each other says besides.
     pub beside: Option<Beside>,
 }
 

@@ -3,9 +3,9 @@
 //! `step(lane, input, now) -> actions`. The driver carries the actions out and is dull. What the machine keeps,
 //! for any history of outcomes, restarts, expiry, stops, patches and clock jumps:
 //!
-//! - one request in flight; n + 1 is not sent before n is terminal;
+//! - in order: one request in flight; n + 1 is not sent before n is terminal, and at most [`UNSAVED_MAX`] outcomes are
+//!   ahead of the durable cursor. Where notifications may overtake each other, `window` keeps bounds of its own;
 //! - nothing is skipped but what the channel's filter does not want, and nothing is sent twice without a crash;
-//! - at most [`UNSAVED_MAX`] outcomes are ahead of the durable cursor;
 //! - whether a notification may leave is judged at the moment when its slot is free.
 //!
 //! What it does not know: which resource, which address, how many other channels. A lane's level in the fan-out
@@ -54,7 +54,7 @@ pub struct Lane {
     start_seq: i64,
     /// The newest seq that the log is known to hold.
     head: i64,
-    /// The highest terminal seq.
+    /// The cursor: everything up to it is terminal, or waits by itself.
     settled: i64,
     failing: Failing,
     last_success_at: Option<Timestamp>,
@@ -71,7 +71,7 @@ pub struct Lane {
     notices: Vec<Waiting>,
     /// Parked notifications that get another attempt, with their attempts so far.
     redrives: BTreeMap<i64, u32>,
-    /// A redriven notification left last: the head is next, if it may leave.
+    /// What was tried again left last: the head is next, if it may leave.
     redrove: bool,
     bucket: Option<Bucket>,
     /// What was concluded, because a read may be older: notices with what is left of them, and redriven notifications
@@ -260,8 +260,8 @@ impl Lane {
                     window.asked = window.asked.saturating_sub(1);
                 }
             }
-            Input::NotSent => self.take_back(None),
-            Input::Withdrawn(seq) => self.take_back(Some(seq)),
+            Input::NotSent(first) => self.take_back(first),
+            Input::NotTold => self.take_notice_back(),
             Input::Moved(seq) => {
                 self.apart.retain(|(_, apart)| apart.seq() > seq);
                 if seq > self.settled {
@@ -286,14 +286,11 @@ impl Lane {
                 self.apart.retain(|(_, apart)| apart.seq() > seq);
                 self.expire(seq);
             }
-            Input::Hole(seq) => {
-                if self.has_window() {
-                    self.expire_retries(seq);
-                } else {
-                    self.phase = Phase::Resting;
-                }
-                self.redrives = self.redrives.split_off(&seq.saturating_add(1));
-                self.expire(seq);
+            Input::Hole { first, through } => {
+                self.take_back(first);
+                self.expire_retries(through);
+                self.redrives = self.redrives.split_off(&through.saturating_add(1));
+                self.expire(through);
             }
             Input::Next { wanted, through } => self.take_next(wanted, through, now),
             Input::Outcome(outcome) => {
@@ -320,6 +317,7 @@ impl Lane {
                     // Resumed by somebody, from a suspension or a pause: a fresh start, with a window of its own.
                     self.failing.since = None;
                     self.failing.failures = 0;
+                    self.ping_asked = false;
                     self.try_at_once(now);
                 }
                 self.terms = terms;

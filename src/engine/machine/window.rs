@@ -126,16 +126,16 @@ impl Lane {
         self.window.as_ref().map_or((0, None), |window| (window.asked, window.asked_for_notice))
     }
 
-    /// After a move from outside, `stored` are the retries that the store has left: others that it had are settled.
-    pub fn keep_retries(&mut self, stored: &BTreeSet<i64>) {
+    /// After a move from outside the store stands at `place` and has the retries `stored`. It knows of everything up to
+    /// its place, so what it does not have there is settled, and so is what it has had before.
+    pub fn keep_retries(&mut self, place: i64, stored: &BTreeSet<i64>) {
         let Some(window) = &mut self.window else { return };
-        let gone = |seq: &i64, waits: &Waits| waits.stored && !stored.contains(seq);
-        let settled: Vec<i64> =
-            window.retries.iter().filter(|(seq, waits)| gone(seq, waits)).map(|(seq, _)| *seq).collect();
-        for seq in settled {
-            window.retries.remove(&seq);
-            window.changes.remove(&seq);
-        }
+        let Window { retries, changes, .. } = &mut **window;
+        let holds = |seq: &i64, waits: Option<&Waits>| {
+            stored.contains(seq) || (*seq > place && !waits.is_some_and(|waits| waits.stored))
+        };
+        changes.retain(|seq, _| holds(seq, retries.get(seq)));
+        retries.retain(|seq, waits| holds(seq, Some(waits)));
     }
 
     /// As [`look_again_after`](Self::look_again_after), where the store knows `done` above its durable place.

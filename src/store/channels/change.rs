@@ -11,6 +11,7 @@ use super::{
 use crate::{
     domain::{
         channel::{CatchUp, ChannelKey, ChannelOptions, ChannelState, Format, ResourceKey},
+        cursor::Cursor,
         notice::NoticeKind,
         renewal::Life,
         time::Timestamp,
@@ -18,6 +19,7 @@ use crate::{
     store::{
         Store,
         connection::{Connection, Handle, on},
+        cursors::hold,
         error::{StoreError, StoreResult},
         exceptions, notices,
         own::{self, Told},
@@ -154,19 +156,7 @@ async fn apply(
         look_at_ms: lives_anew.then(|| life.look_from(now).map(Timestamp::as_millis)),
     };
     if let Some(address) = &change.address {
-        // A new receiver need not wait for what the old one has earned, whether or not the channel is in memory.
-        let readdressed =
-            channels::table.find(key.0).filter(channels::address.ne(address)).select(channels::id);
-        on!(connection, c => {
-            diesel::update(cursors::table.filter(cursors::channel.eq_any(readdressed)))
-                .filter(cursors::due_at_ms.gt(now.as_millis()))
-                .set(cursors::due_at_ms.eq(Some(now.as_millis())))
-                .execute(c)
-                .await
-        })?;
-    }
-    if change.address.is_some() {
-        exceptions::hurry_retries(connection, key, now).await?;
+        hurry_if_readdressed(connection, key, address, now).await?;
     }
     on!(connection, c => {
         diesel::update(channels::table.find(key.0))
@@ -193,6 +183,34 @@ async fn apply(
         own::tell(connection, key, Told::Renewed, json!({}), now).await?;
     }
     Ok(true)
+}
+
+/// A new receiver need not wait for what the old one has earned, whether or not the channel is in memory.
+async fn hurry_if_readdressed(
+    connection: &mut Connection,
+    key: ChannelKey,
+    address: &str,
+    now: Timestamp,
+) -> StoreResult<()> {
+    let readdressed: Option<i64> = on!(connection, c => {
+        channels::table
+            .find(key.0)
+            .filter(channels::address.ne(address))
+            .select(channels::id)
+            .first(c)
+            .await
+            .optional()
+    })?;
+    if readdressed.is_none() {
+        return Ok(());
+    }
+    on!(connection, c => {
+        diesel::update(cursors::table.find(key.0).filter(cursors::due_at_ms.gt(now.as_millis())))
+            .set(cursors::due_at_ms.eq(Some(now.as_millis())))
+            .execute(c)
+            .await
+    })?;
+    exceptions::hurry_retries(connection, key, now).await
 }
 
 /// A suspended channel is woken by its reminders where it asked for notices, else by time: by the one that it has now.
@@ -303,20 +321,22 @@ pub(in crate::store) async fn head_and_fanned(
     Ok((head, fanned.unwrap_or(head)))
 }
 
-/// A level cursor counts as `max(seq, fanned)`: writes that down, before it is made to stand by itself.
+/// Holds the cursor, where it stands: a level one counts as `max(seq, fanned)`, which is written down before it is made to
+/// stand by itself.
 pub(in crate::store) async fn stand_where_fanned_is(
     connection: &mut Connection,
     key: ChannelKey,
     resource: ResourceKey,
-) -> StoreResult<()> {
+) -> StoreResult<Cursor> {
+    let cursor = hold(connection, key).await?;
     let (_, fanned) = head_and_fanned(connection, resource).await?;
+    if cursor.behind || cursor.seq >= fanned {
+        return Ok(cursor);
+    }
     on!(connection, c => {
-        diesel::update(cursors::table.find(key.0).filter(cursors::behind.eq(false)).filter(cursors::seq.lt(fanned)))
-            .set(cursors::seq.eq(fanned))
-            .execute(c)
-            .await
+        diesel::update(cursors::table.find(key.0)).set(cursors::seq.eq(fanned)).execute(c).await
     })?;
-    Ok(())
+    Ok(Cursor { seq: fanned, settled: cursor.settled.moved_to(fanned), ..cursor })
 }
 
 /// Says that something about the channel has changed besides its own columns: the engine looks at revisions to tell an

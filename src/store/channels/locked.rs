@@ -1,5 +1,5 @@
-//! A channel's row, held by the transaction that decides about it: every command, job and checkpoint that changes a
-//! channel takes it first, and the row of its resource before it where it needs both.
+//! A channel's row, held by the transaction that decides about it: every command and job that changes a channel takes it,
+//! after the row of its resource where it needs both, and before its cursor. A checkpoint locks cursors alone.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -18,6 +18,7 @@ use crate::{
     },
 };
 
+/// What decides about a change, as the locked row says it.
 pub(in crate::store) struct Locked {
     pub(in crate::store) resource: ResourceKey,
     pub(in crate::store) state: ChannelState,

@@ -25,7 +25,6 @@ use crate::{
         Store,
         checkpoint::EndedRange,
         connection::{Connection, on},
-        cursors::CursorRow,
         error::StoreResult,
         exceptions, notices,
         own::{self, Told},
@@ -256,7 +255,6 @@ async fn resume(
             .await
     })?;
     forget_suspension(connection, key).await?;
-    exceptions::hurry_retries(connection, key, now).await?;
     // The receiver gets a fresh start: what it refused before is tried at once, with a window of its own. The
     // attempts go on counting.
     on!(connection, c => {
@@ -271,6 +269,7 @@ async fn resume(
             .execute(c)
             .await
     })?;
+    exceptions::hurry_retries(connection, key, now).await?;
     announce(connection, key).await?;
     own::tell(connection, key, Told::Resumed, json!({}), now).await?;
     Ok(ResumeOutcome::Resumed)
@@ -288,11 +287,7 @@ async fn advance(
     if seq > last {
         return Ok(Some(AdvanceOutcome::Beyond(last)));
     }
-    stand_where_fanned_is(connection, key, locked.resource).await?;
-    let row: CursorRow = on!(connection, c => {
-        cursors::table.find(key.0).select(CursorRow::as_select()).first(c).await
-    })?;
-    let Cursor { seq: stood, settled, .. } = row.into();
+    let Cursor { seq: stood, settled, .. } = stand_where_fanned_is(connection, key, locked.resource).await?;
     let waited = exceptions::settle_retries(connection, key, seq).await?;
     if seq <= stood && waited.is_empty() {
         return Ok(Some(AdvanceOutcome::At(stood)));

@@ -64,8 +64,7 @@ pub(super) async fn replace_filter(
     if old == Selection::from(new) {
         return Ok(());
     }
-    stand_where_fanned_is(connection, key, locked.resource).await?;
-    let through: i64 = on!(connection, c => cursors::table.find(key.0).select(cursors::seq).first(c).await)?;
+    let through = stand_where_fanned_is(connection, key, locked.resource).await?.seq;
     let filter = serde_json::to_string(&old).map_err(|_| StoreError::Unwritable("filter"))?;
     on!(connection, c => {
         diesel::insert_into(past_filters::table)

@@ -104,8 +104,7 @@ async fn replay(
     if earliest_seq > from_seq {
         return Ok(ReplayOutcome::Lost { earliest_seq });
     }
-    stand_where_fanned_is(connection, key, locked.resource).await?;
-    let stood: i64 = on!(connection, c => cursors::table.find(key.0).select(cursors::seq).first(c).await)?;
+    let stood = stand_where_fanned_is(connection, key, locked.resource).await?.seq;
     // A replay never skips: what lies ahead of the cursor is on its way anyhow.
     let from_seq = from_seq.min(stood + 1);
     on!(connection, c => {

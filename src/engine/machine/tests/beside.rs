@@ -82,7 +82,7 @@ fn a_notice_that_is_taken_back_on_its_way_is_not_told_again() {
         lane.step(Input::Waiting { notices: Vec::new(), redrives: Vec::new() }, NOW);
         lane
     };
-    for end in [Input::NotSent, outcome(10, Verdict::Ours), outcome(10, Verdict::Failed)] {
+    for end in [Input::NotTold, outcome(10, Verdict::Ours), outcome(10, Verdict::Failed)] {
         let mut lane = telling();
         lane.step(end.clone(), NOW);
         assert!(!lane.has_notices(), "{end:?}: {lane:?}");
@@ -96,7 +96,7 @@ fn a_notice_that_is_taken_back_on_its_way_is_not_told_again() {
 
 #[test]
 fn a_redrive_that_is_settled_on_its_way_is_not_tried_again() {
-    for end in [Input::NotSent, outcome(5, Verdict::Ours)] {
+    for end in [Input::NotSent(5), outcome(5, Verdict::Ours)] {
         let mut lane = Lane::load(1, 10, 10, Failing::default(), None, terms());
         let redrive = Redrive { seq: 5, attempts: 1 };
         lane.step(Input::Waiting { notices: Vec::new(), redrives: vec![redrive] }, NOW);

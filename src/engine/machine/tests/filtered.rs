@@ -134,7 +134,7 @@ fn an_answer_beside_a_notice_is_asked_for_again() {
     assert_eq!(lane.step(waiting, NOW), [Action::AskSlot]);
     assert_eq!(lane.step(nothing(20), NOW), []);
     assert_eq!(lane.step(Input::Slot, NOW), [Action::Tell { notice: 1, attempt: 1 }]);
-    assert_eq!(lane.step(Input::NotSent, NOW), [Action::AskSlot]);
+    assert_eq!(lane.step(Input::NotTold, NOW), [Action::AskSlot]);
     lane.step(Input::Slot, NOW);
     let actions = lane.step(outcome(0, Verdict::Delivered), NOW);
     assert!(matches!(actions.as_slice(), [Action::Record(_), Action::AskNext]), "{actions:?}");

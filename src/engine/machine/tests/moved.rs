@@ -73,13 +73,13 @@ fn a_hole_is_passed_without_a_request() {
     let mut lane = Lane::load(10, 20, 10, Failing::default(), None, terms());
     lane.step(Input::Time, NOW);
     assert_eq!(send(&mut lane, NOW).first, 11);
-    assert_eq!(lane.step(Input::Hole(15), NOW), [Action::AskSlot]);
+    assert_eq!(lane.step(Input::Hole { first: 11, through: 15 }, NOW), [Action::AskSlot]);
     assert_eq!(send(&mut lane, NOW).first, 16);
     let redrives = [4, 19].map(|seq| Redrive { seq, attempts: 3 }).into();
     lane.step(Input::Waiting { notices: Vec::new(), redrives }, NOW);
     lane.step(outcome(16, Verdict::Delivered), NOW);
     assert_eq!(send(&mut lane, NOW).first, 4);
-    lane.step(Input::Hole(15), NOW);
+    lane.step(Input::Hole { first: 4, through: 15 }, NOW);
     assert_eq!(lane.place().seq, 16, "what was parked before the hole is no place of the lane's");
     assert_eq!(send(&mut lane, NOW).first, 17);
     lane.step(outcome(17, Verdict::Delivered), NOW);

@@ -72,6 +72,7 @@ impl Lane {
         let cargo = self.wait_of_log(now).ok()?;
         let send = self.send_beside(cargo)?;
         self.hold_until = None;
+        self.redrove = send.pinned;
         if let Some(bucket) = &mut self.bucket {
             bucket.take(now);
         }
@@ -152,7 +153,9 @@ impl Lane {
         }
         let waiting =
             window.retries.values().map(|waits| waits.retry).filter(|retry| !window.flies(retry.seq));
-        let may_again = window.again_in_flight() < AGAIN_IN_FLIGHT_MAX;
+        // One at a time, what is tried again and the log take turns.
+        let log_is_next = self.redrove && self.is_slow() && self.may_begin(window);
+        let may_again = window.again_in_flight() < AGAIN_IN_FLIGHT_MAX && !log_is_next;
         let next_retry = waiting.map(|retry| (retry.due_at, retry.seq)).min().filter(|_| may_again);
         if let Some((due, seq)) = next_retry
             && (due <= now || self.terms.probing)

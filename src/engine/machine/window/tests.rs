@@ -186,7 +186,7 @@ fn what_was_settled_from_outside_is_told_by_what_the_store_has_left() {
         answer(&mut lane, seq, 503, NOW);
     }
     lane.step(Input::Saved(2), NOW);
-    lane.keep_retries(&[12].into());
+    lane.keep_retries(10, &[12].into());
     let left: Vec<i64> = lane.window.as_ref().unwrap().retries.keys().copied().collect();
     assert_eq!(left, [12, 13], "11 is gone, and 13 is not in the store yet");
 }
@@ -263,4 +263,51 @@ fn gone_ends_the_channel_and_what_waits_stays() {
     assert!(lane.has_retries());
     answer(&mut lane, 12, 200, NOW);
     assert_eq!(lane.place().seq, 12, "what was on its way counts");
+}
+
+#[test]
+fn what_was_acknowledged_before_its_failure_was_durable_is_not_sent_again() {
+    let mut lane = lane(13, terms());
+    leave(&mut lane, Input::Time, NOW);
+    for seq in 11..=13 {
+        answer(&mut lane, seq, if seq == 12 { 503 } else { 200 }, NOW);
+    }
+    // The checkpoint met a cursor that the acknowledgement had moved.
+    lane.keep_retries(13, &[].into());
+    lane.step(Input::Moved(13), NOW);
+    let again = leave(&mut lane, Input::Time, NOW.plus(Duration::from_secs(5)));
+    assert_eq!(again, []);
+    assert_eq!(lane.place().beside.map(|beside| beside.changes.len()), Some(0));
+}
+
+#[test]
+fn one_at_a_time_redrives_and_the_log_take_turns() {
+    let failing = Failing { failures: FAILURES_UNTIL_SLOW, since: Some(NOW), ..Failing::default() };
+    let mut lane = Lane::load(10, 40, 39, failing, None, terms());
+    lane.open_window(SettledMap::above(39), &[]);
+    let redrives = (11..31).map(|seq| Redrive { seq, attempts: 3 }).collect();
+    let left = leave(&mut lane, Input::Waiting { notices: Vec::new(), redrives }, NOW);
+    assert_eq!(left.iter().map(|send| send.first).collect::<Vec<_>>(), [11]);
+    answer(&mut lane, 11, 503, NOW);
+    save(&mut lane);
+    let left = leave(&mut lane, Input::Time, NOW.plus(Duration::from_secs(10)));
+    assert_eq!(left.iter().map(|send| send.first).collect::<Vec<_>>(), [40]);
+}
+
+#[test]
+fn a_ping_that_was_taken_back_is_asked_for_again() {
+    let mut lane = lane(11, terms());
+    let refuse = |lane: &mut Lane, at: u64| {
+        let now = NOW.plus(Duration::from_mins(10) * u32::try_from(at).unwrap());
+        leave(lane, Input::Time, now);
+        let pinged = answer(lane, 11, 422, now).contains(&Action::Ping);
+        save(lane);
+        pinged
+    };
+    let pings = (0..8).filter(|at| refuse(&mut lane, *at)).count();
+    assert_eq!(pings, 1);
+    let paused = Terms { active: false, ..terms() };
+    lane.step(Input::Changed { terms: paused, readdressed: false }, NOW);
+    lane.step(Input::Changed { terms: terms(), readdressed: false }, NOW);
+    assert!((8..16).any(|at| refuse(&mut lane, at)));
 }

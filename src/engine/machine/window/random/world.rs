@@ -31,6 +31,7 @@ pub(super) struct World {
     pub had: BTreeMap<i64, u64>,
     /// What ended otherwise: acknowledged, parked, superseded.
     pub over: BTreeSet<i64>,
+    acked: i64,
 }
 
 #[derive(Debug)]
@@ -72,6 +73,7 @@ impl World {
             stored,
             had: BTreeMap::new(),
             over: BTreeSet::new(),
+            acked: 0,
         };
         world.load();
         world
@@ -137,6 +139,7 @@ impl World {
             assert!(!flies, "{seq} is on its way already");
         }
         assert!(!self.had.contains_key(&through), "{through} is sent again");
+        assert!(through > self.acked, "{through} was acknowledged");
         assert!(!self.stored.parked.contains(&through), "{through} is parked");
         assert!(through <= self.lane.settled() + AHEAD_MAX, "{through} is too far ahead");
         self.flights.push(send);
@@ -160,7 +163,8 @@ impl World {
         let moved = self.told_moved != self.stored.moved;
         self.told_moved = self.stored.moved;
         if moved {
-            self.lane.keep_retries(&self.stored.retries.keys().copied().collect());
+            let place = self.stored.seq;
+            self.lane.keep_retries(place, &self.stored.retries.keys().copied().collect());
             let seq = self.stored.seq;
             self.step(if rewound { Input::Rewound(seq) } else { Input::Moved(seq) });
         }
@@ -280,7 +284,7 @@ impl World {
             }
             Turn::Withdraw(at) if !self.flights.is_empty() => {
                 let send = self.flights.remove(at % self.flights.len());
-                self.step(Input::Withdrawn(send.first));
+                self.step(Input::NotSent(send.first));
             }
             Turn::Ours(_) | Turn::Withdraw(_) => {}
             Turn::Look => self.look(),
@@ -302,6 +306,7 @@ impl World {
                 self.stored.retries.retain(|at, _| *at > seq);
                 self.stored.moved += 1;
                 self.over.extend(START_SEQ..=seq);
+                self.acked = self.acked.max(seq);
                 self.hear(false);
             }
             Turn::Replay(by) => {
@@ -313,6 +318,7 @@ impl World {
                 self.stored.moved += 1;
                 self.had.retain(|at, _| *at <= seq);
                 self.over.retain(|at| *at <= seq);
+                self.acked = self.acked.min(seq);
                 self.hear(true);
             }
             Turn::Pause => {
