@@ -19,7 +19,7 @@ use crate::{
         checkpoint::{Checkpoint, Checkpointed, Parked},
         cursors::CursorRow,
         events::NewEventRow,
-        exceptions::{ExceptionRow, RETRY, RetryRow},
+        exceptions::{ExceptionRow, REDRIVE, RETRY, RetryRow},
         idempotency::{KeyRow, stored},
         journal::{self, Appended, Key, Placement, Publish, Stored},
         ranges::RangeRow,
@@ -116,7 +116,8 @@ pub(in crate::store) fn checkpoint(
     write_retries(c, checkpoint, &moved)?;
     write_parked(c, &checkpoint.parked, &moved)?;
     for (channel, seq) in &checkpoint.redriven {
-        diesel::delete(exceptions::table.find((channel.0, *seq))).execute(c)?;
+        let redriven = exceptions::table.find((channel.0, *seq)).filter(exceptions::kind.eq(REDRIVE));
+        diesel::delete(redriven).execute(c)?;
     }
     for notice in &checkpoint.notices {
         diesel::update(notices::table.find(notice.id).filter(notices::due_at_ms.is_not_null()))
@@ -166,7 +167,9 @@ fn write_parked(c: &mut SqliteConnection, parked: &[Parked], moved: &[ChannelKey
     for parked in parked {
         let row = ExceptionRow::from(parked);
         if parked.again {
-            diesel::update(exceptions::table.find((row.channel, row.seq))).set(row.clone()).execute(c)?;
+            let redriven =
+                exceptions::table.find((row.channel, row.seq)).filter(exceptions::kind.eq(REDRIVE));
+            diesel::update(redriven).set(row.clone()).execute(c)?;
         } else if !moved.contains(&parked.channel) {
             diesel::insert_into(exceptions::table).values(&row).on_conflict_do_nothing().execute(c)?;
         } else {

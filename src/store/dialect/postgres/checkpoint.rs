@@ -19,7 +19,7 @@ use crate::{
         attempts::NewAttemptRow,
         checkpoint::{Attempt, Checkpoint, Checkpointed, EndedRange, OUTCOMES_MAX, Parked},
         cursors::CursorRow,
-        exceptions::{ExceptionRow, RETRY, RetryRow},
+        exceptions::{ExceptionRow, REDRIVE, RETRY, RetryRow},
         ranges::RangeRow,
         schema::{exceptions, notices, ranges, reminders},
     },
@@ -45,7 +45,8 @@ pub(in crate::store) async fn checkpoint(
     write_retries(c, checkpoint, &moved).await?;
     write_parked(c, &checkpoint.parked, &moved).await?;
     for (channel, seq) in &checkpoint.redriven {
-        diesel::delete(exceptions::table.find((channel.0, *seq))).execute(c).await?;
+        let redriven = exceptions::table.find((channel.0, *seq)).filter(exceptions::kind.eq(REDRIVE));
+        diesel::delete(redriven).execute(c).await?;
     }
     for notice in &checkpoint.notices {
         diesel::update(notices::table.find(notice.id).filter(notices::due_at_ms.is_not_null()))
@@ -230,10 +231,9 @@ async fn write_parked(c: &mut AsyncPgConnection, parked: &[Parked], moved: &[Cha
     for parked in parked {
         let row = ExceptionRow::from(parked);
         if parked.again {
-            diesel::update(exceptions::table.find((row.channel, row.seq)))
-                .set(row.clone())
-                .execute(c)
-                .await?;
+            let redriven =
+                exceptions::table.find((row.channel, row.seq)).filter(exceptions::kind.eq(REDRIVE));
+            diesel::update(redriven).set(row.clone()).execute(c).await?;
         } else if !moved.contains(&parked.channel) {
             diesel::insert_into(exceptions::table).values(&row).on_conflict_do_nothing().execute(c).await?;
         } else {
