@@ -205,6 +205,19 @@ fn a_run_has_to_end_before_the_next_is_known() {
 }
 
 #[test]
+fn a_run_whose_beginning_has_expired_goes_on_with_the_rest() {
+    let mut lane = lane(14, Terms { catch_up: CatchUp::Latest, ..terms() });
+    leave(&mut lane, Input::Time, NOW);
+    answer(&mut lane, 14, 503, NOW);
+    save(&mut lane);
+    let later = NOW.plus(Duration::from_secs(5));
+    assert_eq!(leave(&mut lane, Input::Time, later).len(), 1);
+    lane.step(Input::Withdrawn(11), later);
+    let rest = Send { first: 13, through: 14, pinned: true, attempt: 2, redriven: false };
+    assert_eq!(leave(&mut lane, Input::Hole(12), later), [rest]);
+}
+
+#[test]
 fn a_payload_is_poison_where_others_arrive() {
     let mut lane = lane(11, terms());
     let mut now = NOW;
