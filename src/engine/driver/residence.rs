@@ -137,7 +137,8 @@ impl Driver {
                 }
             }
             if moved {
-                resident.lane.keep_retries(&loaded.retries.iter().map(|retry| retry.seq).collect());
+                let stored = loaded.retries.iter().map(|retry| retry.seq).collect();
+                resident.lane.keep_retries(loaded.cursor.seq, &stored);
             }
             resident.target = target;
             for (was, is) in waited_at.into_iter().zip(resident.waits_at()) {

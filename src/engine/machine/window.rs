@@ -126,8 +126,9 @@ impl Lane {
         self.window.as_ref().map_or((0, None), |window| (window.asked, window.asked_for_notice))
     }
 
-    /// After a move from outside, `stored` are the retries that the store has left: others that it had are settled.
-    pub fn keep_retries(&mut self, stored: &BTreeSet<i64>) {
+    /// After a move from outside to `place`, `stored` are the retries that the store has left: others that it had are
+    /// settled, and so is whatever else has failed up to the place, although the store has not heard of it.
+    pub fn keep_retries(&mut self, place: i64, stored: &BTreeSet<i64>) {
         let Some(window) = &mut self.window else { return };
         let gone = |seq: &i64, waits: &Waits| waits.stored && !stored.contains(seq);
         let settled: Vec<i64> =
@@ -136,6 +137,8 @@ impl Lane {
             window.retries.remove(&seq);
             window.changes.remove(&seq);
         }
+        window.retries.retain(|seq, _| *seq > place || stored.contains(seq));
+        window.changes.retain(|seq, _| *seq > place || stored.contains(seq));
     }
 
     /// As [`look_again_after`](Self::look_again_after), where the store knows `done` above its durable place.

@@ -186,9 +186,22 @@ fn what_was_settled_from_outside_is_told_by_what_the_store_has_left() {
         answer(&mut lane, seq, 503, NOW);
     }
     lane.step(Input::Saved(2), NOW);
-    lane.keep_retries(&[12].into());
+    lane.keep_retries(10, &[12].into());
     let left: Vec<i64> = lane.window.as_ref().unwrap().retries.keys().copied().collect();
     assert_eq!(left, [12, 13], "11 is gone, and 13 is not in the store yet");
+}
+
+#[test]
+fn what_was_acknowledged_before_the_store_heard_of_its_failure_is_settled() {
+    let mut lane = lane(13, terms());
+    leave(&mut lane, Input::Time, NOW);
+    for seq in 11..=13 {
+        answer(&mut lane, seq, 503, NOW);
+    }
+    lane.keep_retries(12, &[].into());
+    lane.step(Input::Moved(12), NOW);
+    let window = lane.window.as_ref().unwrap();
+    assert!(window.retries.keys().eq(&[13]) && window.changes.keys().eq(&[13]), "{window:?}");
 }
 
 #[test]

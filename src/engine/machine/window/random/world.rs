@@ -31,6 +31,8 @@ pub(super) struct World {
     pub had: BTreeMap<i64, u64>,
     /// What ended otherwise: acknowledged, parked, superseded.
     pub over: BTreeSet<i64>,
+    /// Up to where everything was acknowledged since the last replay.
+    acknowledged: i64,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl World {
             stored,
             had: BTreeMap::new(),
             over: BTreeSet::new(),
+            acknowledged: 0,
         };
         world.load();
         world
@@ -138,6 +141,7 @@ impl World {
         }
         assert!(!self.had.contains_key(&through), "{through} is sent again");
         assert!(!self.stored.parked.contains(&through), "{through} is parked");
+        assert!(through > self.acknowledged, "{through} was acknowledged");
         assert!(through <= self.lane.settled() + AHEAD_MAX, "{through} is too far ahead");
         self.flights.push(send);
         assert!(self.flights.len() <= WINDOW);
@@ -160,8 +164,8 @@ impl World {
         let moved = self.told_moved != self.stored.moved;
         self.told_moved = self.stored.moved;
         if moved {
-            self.lane.keep_retries(&self.stored.retries.keys().copied().collect());
             let seq = self.stored.seq;
+            self.lane.keep_retries(seq, &self.stored.retries.keys().copied().collect());
             self.step(if rewound { Input::Rewound(seq) } else { Input::Moved(seq) });
         }
         self.step(Input::Changed { terms: self.terms.clone(), readdressed: false });
@@ -302,6 +306,7 @@ impl World {
                 self.stored.retries.retain(|at, _| *at > seq);
                 self.stored.moved += 1;
                 self.over.extend(START_SEQ..=seq);
+                self.acknowledged = self.acknowledged.max(seq);
                 self.hear(false);
             }
             Turn::Replay(by) => {
@@ -313,6 +318,7 @@ impl World {
                 self.stored.moved += 1;
                 self.had.retain(|at, _| *at <= seq);
                 self.over.retain(|at| *at <= seq);
+                self.acknowledged = self.acknowledged.min(seq);
                 self.hear(true);
             }
             Turn::Pause => {
