@@ -71,7 +71,7 @@ pub struct Lane {
     notices: Vec<Waiting>,
     /// Parked notifications that get another attempt, with their attempts so far.
     redrives: BTreeMap<i64, u32>,
-    /// A redriven notification left last: the head is next, if it may leave.
+    /// A redriven notification left last, or one that is tried again beside the log: the head is next, if it may leave.
     redrove: bool,
     bucket: Option<Bucket>,
     /// What was concluded, because a read may be older: notices with what is left of them, and redriven notifications

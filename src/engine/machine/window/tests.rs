@@ -163,6 +163,33 @@ fn after_many_failures_one_leaves_at_a_time_until_a_success() {
 }
 
 #[test]
+fn what_fails_for_ever_does_not_hold_up_the_log() {
+    let rate_limit = Some(RateLimit { per_second: 1, burst: 1 });
+    for rate_limit in [None, rate_limit] {
+        let mut lane = lane(30, Terms { rate_limit, ..terms() });
+        let mut now = NOW;
+        for _ in 0..20 {
+            for send in leave(&mut lane, Input::Time, now) {
+                answer(&mut lane, send.first, 500, now);
+            }
+            save(&mut lane);
+            now = now.plus(Duration::from_mins(10));
+        }
+        // All are due again whenever one has left.
+        lane.step(Input::Head(31), now);
+        let mut left = Vec::new();
+        for _ in 0..2 {
+            let [send] = leave(&mut lane, Input::Time, now)[..] else { panic!("one at a time") };
+            answer(&mut lane, send.first, 500, now);
+            save(&mut lane);
+            left.push(send.attempt);
+            now = now.plus(Duration::from_mins(10));
+        }
+        assert!(left.contains(&1), "{left:?}");
+    }
+}
+
+#[test]
 fn with_all_places_for_retries_taken_nothing_new_is_begun() {
     let due_at = NOW.plus(Duration::from_hours(1));
     let retry = |seq| Retry { seq, attempts: 3, status: None, since: NOW, due_at };
@@ -241,7 +268,7 @@ fn a_payload_is_poison_where_others_arrive() {
         save(&mut lane);
         now = now.plus(Duration::from_mins(10));
     }
-    assert_eq!(firsts(&leave(&mut lane, Input::Head(12), now)), [11, 12]);
+    assert_eq!(firsts(&leave(&mut lane, Input::Head(12), now)), [12, 11], "the log's turn");
     answer(&mut lane, 12, 200, now);
     let actions = answer(&mut lane, 11, 422, now);
     let change = record(&actions).beside.as_ref().unwrap().changes[0].change;
