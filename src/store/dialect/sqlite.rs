@@ -24,8 +24,8 @@ use crate::{
         journal::{self, Appended, Key, Placement, Publish, Stored},
         ranges::RangeRow,
         schema::{
-            attempts, cursors, events, exceptions, idempotency_keys, notices, ranges, reminders, resources,
-            work,
+            attempts, channels, cursors, events, exceptions, idempotency_keys, notices, ranges, reminders,
+            resources, work,
         },
     },
 };
@@ -111,7 +111,11 @@ pub(in crate::store) fn checkpoint(
         diesel::delete(row.filter(work::head_seq.le(work::fanned_seq))).execute(c)?;
     }
     for attempt in &checkpoint.attempts {
-        diesel::insert_into(attempts::table).values(NewAttemptRow::from(attempt)).execute(c)?;
+        let mut row = NewAttemptRow::from(attempt);
+        if row.excerpt.is_some() && is_erased(c, &row)? {
+            row.excerpt = None;
+        }
+        diesel::insert_into(attempts::table).values(row).execute(c)?;
     }
     write_retries(c, checkpoint, &moved)?;
     write_parked(c, &checkpoint.parked, &moved)?;
@@ -137,6 +141,16 @@ pub(in crate::store) fn checkpoint(
             .execute(c)?;
     }
     Ok(Checkpointed { moved })
+}
+
+/// Whether what an attempt carried was erased while it was on its way: then nothing of its answer is kept.
+fn is_erased(c: &mut SqliteConnection, attempt: &NewAttemptRow) -> QueryResult<bool> {
+    let event = channels::table
+        .inner_join(events::table.on(events::resource.eq(channels::resource)))
+        .filter(channels::id.eq(attempt.channel))
+        .filter(events::seq.eq(channels::start_seq + attempt.number - 1))
+        .filter(events::erased_at_ms.is_not_null());
+    diesel::select(diesel::dsl::exists(event)).get_result(c)
 }
 
 /// What waits for its own attempts, and what waits no longer. A cursor that was moved meanwhile is told again.
