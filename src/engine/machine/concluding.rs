@@ -127,7 +127,9 @@ impl Lane {
             }
         }
         self.outcomes += 1;
-        self.redriven.insert(send.first, send.attempt);
+        if !flight.withdrawn {
+            self.redriven.insert(send.first, send.attempt);
+        }
         self.forget_concluded();
         actions.push(Action::Record(Record { attempt: send.attempt, parked, redriven, ..self.place() }));
         self.follow(outcome.verdict, actions);

@@ -58,6 +58,31 @@ fn a_redrive_has_one_attempt_beside_the_log() {
 }
 
 #[test]
+fn what_is_sent_again_from_the_log_begins_to_count_anew() {
+    let redrive =
+        |attempts| Input::Waiting { notices: vec![], redrives: vec![Redrive { seq: 11, attempts }] };
+    for before in [true, false] {
+        let mut lane = idle();
+        lane.step(redrive(8), NOW);
+        send(&mut lane, NOW);
+        if before {
+            lane.step(outcome(11, Verdict::Delivered), NOW);
+        }
+        lane.step(Input::Rewound(10), NOW);
+        lane.step(Input::Waiting { notices: vec![], redrives: vec![] }, NOW);
+        if !before {
+            lane.step(outcome(11, Verdict::Failed), NOW);
+        }
+        assert_eq!(send(&mut lane, NOW).first, 11);
+        lane.step(outcome(11, Verdict::Refused), NOW);
+        assert_eq!(send(&mut lane, NOW).first, 12);
+        lane.step(outcome(12, Verdict::Delivered), NOW);
+        lane.step(redrive(1), NOW);
+        assert!(send(&mut lane, NOW).redriven, "parked and redriven as any other");
+    }
+}
+
+#[test]
 fn redrives_and_the_head_take_turns() {
     let mut lane = Lane::load(1, 10, 8, Failing::default(), None, terms());
     let redrives = (2..6).map(|seq| Redrive { seq, attempts: 1 }).collect();
