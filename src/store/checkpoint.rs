@@ -89,7 +89,7 @@ pub struct Parked {
     pub attempts: u32,
     /// The word for why.
     pub reason: &'static str,
-    /// It was parked before: nothing happens if it is settled meanwhile.
+    /// It was parked before, and redriven: nothing happens if it is settled or sent again meanwhile.
     pub again: bool,
     pub at: Timestamp,
 }

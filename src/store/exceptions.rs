@@ -16,7 +16,7 @@ use crate::domain::{channel::ChannelKey, time::Timestamp};
 /// Set aside with evidence; the lane went on.
 pub(super) const PARKED: &str = "parked";
 /// Parked, and to be tried once more.
-const REDRIVE: &str = "redrive";
+pub(super) const REDRIVE: &str = "redrive";
 /// Failed where notifications may overtake each other, and waits for its own attempts.
 pub(super) const RETRY: &str = "retry";
 /// Notifications that one call tries again.

@@ -18,6 +18,8 @@ on_both!(
     a_replay_survives_a_crash,
     a_replay_by_time_begins_where_the_time_does,
     what_cannot_be_replayed_is_said,
+    what_is_parked_again_after_a_replay_is_redriven_again,
+    a_redrive_on_its_way_leaves_a_replay_alone,
 );
 
 const RESOURCE: &str = "orders/17";
@@ -206,4 +208,63 @@ async fn what_cannot_be_replayed_is_said(kind: Kind) {
     app.stop_channel("c").await;
     let ended = app.post("/v1/channels/c/replay", json!({ "fromNumber": 1 })).await;
     assert_eq!((ended.status, ended.json()["code"].as_str()), (409, Some("channelEnded")), "{ended:?}");
+}
+
+async fn parks_what_is_redirected(app: &TestApp, receiver: &Receiver, ordering: &str) {
+    let body = json!({ "id": "c", "resource": RESOURCE, "address": receiver.url("/c"), "redirects": "fail",
+                       "ordering": ordering, "retry": { "schedule": ["0s", "10s"] } });
+    app.open(body).await;
+    app.settle().await;
+    receiver.answer(Answer::status(302));
+    app.publish_many(RESOURCE, "order.changed", 1).await;
+    app.settle().await;
+}
+
+async fn redrive(app: &TestApp) -> Value {
+    let answer = app.post("/v1/channels/c/parked/redrive", Value::Null).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer.json()["redriven"].clone()
+}
+
+async fn what_is_parked_again_after_a_replay_is_redriven_again(kind: Kind) {
+    for ordering in ["fifo", "none"] {
+        let app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        parks_what_is_redirected(&app, &receiver, ordering).await;
+        receiver.answer(Answer::ok());
+        assert_eq!(redrive(&app).await, 1);
+        app.settle().await;
+        receiver.answer(Answer::status(302));
+        command(&app, "replay", json!({ "fromNumber": 2 })).await;
+        app.settle().await;
+        receiver.answer(Answer::ok());
+        assert_eq!(redrive(&app).await, 1);
+        app.settle().await;
+        assert_eq!(numbers(&receiver.received()), [1, 2, 2, 2, 2], "{ordering}");
+        assert_eq!(app.get("/v1/channels/c/parked").await.json()["items"], json!([]));
+    }
+}
+
+async fn a_redrive_on_its_way_leaves_a_replay_alone(kind: Kind) {
+    for end in [200, 500] {
+        let app = TestApp::start(kind).await;
+        let receiver = Receiver::start().await;
+        parks_what_is_redirected(&app, &receiver, "none").await;
+        let mut requests = 0;
+        receiver.answer_with(move |_| {
+            requests += 1;
+            if requests == 1 { Answer::Hang } else { Answer::status(503) }
+        });
+        assert_eq!(redrive(&app).await, 1);
+        receiver.wait_for(3).await;
+        command(&app, "replay", json!({ "fromNumber": 2 })).await;
+        receiver.release_with(&Answer::status(end));
+        app.settle().await;
+        assert_eq!(app.get("/v1/channels/c/parked").await.json()["items"], json!([]), "it waits by itself");
+        receiver.answer(Answer::ok());
+        app.advance(seconds(13)).await;
+        assert_eq!(numbers(&receiver.received()), [1, 2, 2, 2, 2]);
+        assert_eq!(app.channel("c").await["cursor"]["lag"], 0);
+        assert_eq!(app.get("/v1/channels/c/parked").await.json()["items"], json!([]));
+    }
 }

@@ -27,6 +27,7 @@ on_both!(
     one_that_goes_on_parks_what_exhausts_it,
     what_is_parked_ahead_of_others_is_told_as_parked,
     a_filter_passes_what_is_not_wanted,
+    a_new_filter_cancels_what_waits_and_is_not_wanted,
     both_faces_open_one,
 );
 
@@ -419,6 +420,22 @@ async fn a_filter_passes_what_is_not_wanted(kind: Kind) {
     app.sweep().await;
     app.advance(seconds(13)).await;
     assert_eq!(receiver.received().len(), 12);
+    is_through(&app, &receiver).await;
+}
+
+async fn a_new_filter_cancels_what_waits_and_is_not_wanted(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    opened(&app, &receiver, json!({})).await;
+    receiver.answer_with(fails(|number| number > 1));
+    publish_named(&app, "order.seen", 1).await;
+    publish(&app, 1).await;
+    app.settle().await;
+    assert_eq!(app.patch("c", json!({ "events": ["order.changed"] })).await.status, 200);
+    receiver.answer(Answer::ok());
+    app.advance(seconds(13)).await;
+    assert_eq!((times(&receiver.received(), 2), times(&receiver.received(), 3)), (1, 2));
+    assert_eq!((fate(&app, 2).await.as_str(), fate(&app, 3).await.as_str()), ("cancelled", "delivered"));
     is_through(&app, &receiver).await;
 }
 

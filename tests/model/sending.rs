@@ -146,7 +146,10 @@ impl Model {
                     self.end_as(State::Gone);
                 }
             }
-            Cargo::Redriven(seq) if delivered => drop(self.parked.remove(&seq)),
+            Cargo::Redriven(seq) if delivered => {
+                self.parked.remove(&seq);
+                (self.failing.since, self.failing.failures) = (None, 0);
+            }
             Cargo::Redriven(seq) => {
                 let attempts = self.parked[&seq].attempts + 1;
                 self.parked.insert(seq, Parked { attempts, redriven: false });

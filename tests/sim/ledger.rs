@@ -101,7 +101,10 @@ impl Ledger {
                 let was_held = self.terms.as_ref().is_some_and(|terms| !terms.active);
                 if was_held && terms.active && !self.gone {
                     // A resumption is a fresh start.
-                    (self.live.retry_at_ms, self.live.since) = (None, None);
+                    self.live.retry_at_ms = None;
+                    for place in self.unsaved.iter_mut().chain([&mut self.live, &mut self.durable]) {
+                        place.since = None;
+                    }
                 }
                 if *readdressed {
                     self.live.retry_at_ms = None;

@@ -344,7 +344,15 @@ impl World {
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Terms, Timestamp)) {
+        let was_held = !self.stored.terms.active;
         change(&mut self.stored.terms, self.now);
+        if was_held && self.stored.terms.active {
+            // A resumption is a fresh start in the store as well, and no outcome from before undoes it.
+            let unsaved = self.unsaved.iter_mut().map(|record| &mut record.failing);
+            for failing in unsaved.chain([&mut self.stored.failing]) {
+                (failing.since, failing.failures) = (None, 0);
+            }
+        }
         self.tell_terms(false);
     }
 

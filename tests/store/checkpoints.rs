@@ -5,7 +5,7 @@ use watchpost::{
         cursor::{Cursor, Failing},
         settled::SettledMap,
     },
-    store::{Attempt, AttemptFilter, BusyResource, Checkpoint, Parked, StoreError},
+    store::{Attempt, AttemptFilter, BusyResource, Checkpoint, Parked, Retrying, StoreError},
 };
 
 use crate::{
@@ -22,6 +22,7 @@ on_both!(
     fanned_rises_and_the_work_goes_when_it_has_caught_up,
     a_level_cursor_counts_as_fanned,
     parked_rows_are_written_once,
+    what_came_of_a_redrive_leaves_alone_what_waits_anew,
     attempts_are_listed_from_the_newest,
     a_bad_checkpoint_harms_nobody_else,
     an_empty_checkpoint_is_no_failure,
@@ -159,6 +160,36 @@ async fn parked_rows_are_written_once(base: Base) {
     assert_eq!(base.number("select status from exceptions where seq = 1 and attempts = 3").await, 400);
     let time = base.number("select created_at_ms from exceptions where status is null").await;
     assert_eq!(time, at(5).as_millis());
+}
+
+async fn what_came_of_a_redrive_leaves_alone_what_waits_anew(base: Base) {
+    let store = base.store().await;
+    let channel = opened(&store, channel("c", "r")).await;
+    let (key, seqs) = (channel.key, [1, 2]);
+    // A replay has taken both back meanwhile, and each has failed since.
+    let waits = |seq| Retrying {
+        channel: key,
+        seq,
+        attempts: 1,
+        status: Some(503),
+        error: None,
+        since: at(1),
+        due_at: at(2),
+    };
+    checkpoint(&store, Checkpoint { retrying: seqs.map(waits).to_vec(), ..Default::default() }).await;
+    let again = Parked {
+        channel: key,
+        seq: 1,
+        status: Some(500),
+        error: None,
+        attempts: 9,
+        reason: "redriveFailed",
+        again: true,
+        at: at(5),
+    };
+    let late = Checkpoint { parked: vec![again], redriven: vec![(key, 2)], ..Default::default() };
+    checkpoint(&store, late).await;
+    assert_eq!(base.number("select count(*) from exceptions where kind = 'retry' and attempts = 1").await, 2);
 }
 
 async fn attempts_are_listed_from_the_newest(base: Base) {

@@ -1,6 +1,6 @@
 //! Payloads are erased: from the log, from what answers quoted of them, from every memory, and from SQLite's files.
 
-use watchpost::store::{Checkpoint, Location, NewEvent, Store};
+use watchpost::store::{Attempt, Checkpoint, Location, NewEvent, Store};
 
 use crate::{
     base::Base,
@@ -10,6 +10,7 @@ use crate::{
 on_both!(
     the_data_goes_and_the_event_stays,
     excerpts_of_its_attempts_go_with_it,
+    an_answer_that_comes_after_the_erasure_is_not_quoted,
     no_other_node_shows_it_from_memory,
     it_is_safe_to_erase_while_others_read,
 );
@@ -56,6 +57,20 @@ async fn excerpts_of_its_attempts_go_with_it(base: Base) {
         format!("select count(*) from attempts where excerpt is not null and channel = {}", channel.key.0);
     assert_eq!(base.number(&kept).await, 1);
     assert_eq!(base.number("select sum(number) from attempts where excerpt is not null").await, 5);
+}
+
+async fn an_answer_that_comes_after_the_erasure_is_not_quoted(base: Base) {
+    let store = base.store().await;
+    accepted(&store, publish(vec![event("first", &["r"])])).await;
+    let channel = level(&store, "c", "r").await;
+    accepted(&store, publish(vec![secret("a", &["r"], b"one"), secret("b", &["r"], b"two")])).await;
+    assert!(store.erase_event(PROJECT, "a", at(6)).await.unwrap());
+    let quoting = |number| Attempt { excerpt: Some("you said one".into()), ..attempt(channel.key, number) };
+    // The sync, what was erased, and what was not.
+    let attempts = [1, 2, 2, 3].map(quoting).to_vec();
+    checkpoint(&store, Checkpoint { attempts, ..Checkpoint::default() }).await;
+    assert_eq!(base.number("select count(*) from attempts").await, 4);
+    assert_eq!(base.number("select sum(number) from attempts where excerpt is not null").await, 4);
 }
 
 async fn no_other_node_shows_it_from_memory(base: Base) {

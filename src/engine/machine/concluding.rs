@@ -100,7 +100,7 @@ impl Lane {
         }
     }
 
-    /// A redriven notification has one attempt: it arrives or is parked again. The head is not concerned.
+    /// A redriven notification has one attempt: it arrives or is parked again. The head's own attempts go on counting.
     pub(super) fn conclude_redrive(
         &mut self,
         flight: Flight<Send>,
@@ -109,6 +109,7 @@ impl Lane {
         actions: &mut Vec<Action>,
     ) {
         let send = flight.sent;
+        let was_probing = self.terms.probing;
         let (mut parked, mut redriven) = (None, None);
         match outcome.verdict {
             Verdict::Ours => {
@@ -117,7 +118,7 @@ impl Lane {
                 return;
             }
             Verdict::Delivered => {
-                self.last_success_at = Some(now);
+                self.note_life(now);
                 redriven = Some(send.first);
             }
             _ => {
@@ -127,10 +128,24 @@ impl Lane {
             }
         }
         self.outcomes += 1;
-        self.redriven.insert(send.first, send.attempt);
+        if !flight.withdrawn {
+            self.redriven.insert(send.first, send.attempt);
+        }
         self.forget_concluded();
         actions.push(Action::Record(Record { attempt: send.attempt, parked, redriven, ..self.place() }));
+        self.turn(was_probing, actions);
         self.follow(outcome.verdict, actions);
+    }
+
+    /// A 2xx to something else than the head: the channel's window begins anew with its next failure, and one that was
+    /// suspended goes on.
+    fn note_life(&mut self, now: Timestamp) {
+        self.last_success_at = Some(now);
+        self.failing.since = None;
+        self.failing.failures = 0;
+        if std::mem::take(&mut self.terms.probing) {
+            self.try_at_once(now);
+        }
     }
 
     /// A notice never counts against the head. A 2xx is a sign of life: a suspended head is tried at once.

@@ -278,6 +278,7 @@ impl Lane {
                 let Failing { failures, since, .. } = self.failing;
                 self.failing = Failing { failures, since, ..Failing::default() };
                 self.redrives.clear();
+                self.redriven.retain(|at, _| *at <= seq);
                 self.apart.retain(|(_, apart)| apart.seq() <= seq);
                 self.rewind_window(seq);
             }

@@ -160,9 +160,13 @@ impl Lane {
         self.absorb();
     }
 
-    /// What waited up to `seq` is not in the log any more.
+    /// What waited up to `seq` is not in the log any more. A run that reaches further begins after it.
     pub(super) fn expire_retries(&mut self, seq: i64) {
-        let Some(window) = &self.window else { return };
+        let Some(window) = &mut self.window else { return };
+        let next = seq.saturating_add(1);
+        for (_, waits) in window.retries.range_mut(next..) {
+            waits.first = waits.first.max(next);
+        }
         for gone in window.retries.range(..=seq).map(|(gone, _)| *gone).collect::<Vec<_>>() {
             self.drop_retry(gone, Change::Settled);
         }

@@ -1,5 +1,6 @@
 //! A channel's filter is replaced: what it was up to here is remembered, so that one can tell for ever which events
-//! the channel did not want. Called inside the transaction of a change, which holds the channel's row.
+//! the channel did not want. What waits for attempts of its own and is not wanted any more is cancelled. Called inside
+//! the transaction of a change, which holds the channel's row.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -8,14 +9,21 @@ use super::{change::stand_where_fanned_is, locked::Locked};
 use crate::{
     domain::{
         channel::{ChannelKey, ChannelOptions},
+        event::Event,
+        fate::RangeKind,
         filter::Selection,
+        resource::ResourcePath,
         time::Timestamp,
     },
     store::{
         Store,
+        checkpoint::EndedRange,
         connection::{Connection, on},
         error::{StoreError, StoreResult},
-        schema::{cursors, past_filters},
+        events::EventRow,
+        exceptions::RETRY,
+        ranges,
+        schema::{cursors, events, exceptions, past_filters, resources},
     },
 };
 
@@ -79,6 +87,7 @@ pub(super) async fn replace_filter(
             .execute(c)
             .await
     })?;
+    cancel_retries(connection, key, locked, new, now).await?;
     // `fanned` must not carry it on, nor a checkpoint made before.
     on!(connection, c => {
         diesel::update(cursors::table.find(key.0))
@@ -94,6 +103,41 @@ pub(super) async fn replace_filter(
                 .execute(c)
                 .await
         })?;
+    }
+    Ok(())
+}
+
+/// Cancels what waits by itself and that the new filter does not want.
+async fn cancel_retries(
+    connection: &mut Connection,
+    key: ChannelKey,
+    locked: &Locked,
+    new: &ChannelOptions,
+    now: Timestamp,
+) -> StoreResult<()> {
+    let path: String = on!(connection, c => {
+        resources::table.find(locked.resource.0).select(resources::path).first(c).await
+    })?;
+    let Some(filter) = new.filter(&ResourcePath::from_stored(path)) else { return Ok(()) };
+    let waits = exceptions::table
+        .filter(exceptions::channel.eq(key.0))
+        .filter(exceptions::kind.eq(RETRY))
+        .select(exceptions::seq);
+    let events: Vec<EventRow> = on!(connection, c => {
+        events::table
+            .filter(events::resource.eq(locked.resource.0))
+            .filter(events::seq.eq_any(waits))
+            .order(events::seq)
+            .select(EventRow::as_select())
+            .load(c)
+            .await
+    })?;
+    for event in events.into_iter().map(Event::from).filter(|event| !filter.matches(event)) {
+        let waits = exceptions::table.find((key.0, event.seq));
+        on!(connection, c => diesel::delete(waits).execute(c).await)?;
+        let cancelled =
+            EndedRange { channel: key, from: event.seq, to: event.seq, kind: RangeKind::Cancelled, at: now };
+        ranges::write(connection, &cancelled).await?;
     }
     Ok(())
 }

@@ -19,13 +19,13 @@ use crate::{
         checkpoint::{Checkpoint, Checkpointed, Parked},
         cursors::CursorRow,
         events::NewEventRow,
-        exceptions::{ExceptionRow, RETRY, RetryRow},
+        exceptions::{ExceptionRow, REDRIVE, RETRY, RetryRow},
         idempotency::{KeyRow, stored},
         journal::{self, Appended, Key, Placement, Publish, Stored},
         ranges::RangeRow,
         schema::{
-            attempts, cursors, events, exceptions, idempotency_keys, notices, ranges, reminders, resources,
-            work,
+            attempts, channels, cursors, events, exceptions, idempotency_keys, notices, ranges, reminders,
+            resources, work,
         },
     },
 };
@@ -111,12 +111,17 @@ pub(in crate::store) fn checkpoint(
         diesel::delete(row.filter(work::head_seq.le(work::fanned_seq))).execute(c)?;
     }
     for attempt in &checkpoint.attempts {
-        diesel::insert_into(attempts::table).values(NewAttemptRow::from(attempt)).execute(c)?;
+        let mut row = NewAttemptRow::from(attempt);
+        if row.excerpt.is_some() && is_erased(c, &row)? {
+            row.excerpt = None;
+        }
+        diesel::insert_into(attempts::table).values(row).execute(c)?;
     }
     write_retries(c, checkpoint, &moved)?;
     write_parked(c, &checkpoint.parked, &moved)?;
     for (channel, seq) in &checkpoint.redriven {
-        diesel::delete(exceptions::table.find((channel.0, *seq))).execute(c)?;
+        let redriven = exceptions::table.find((channel.0, *seq)).filter(exceptions::kind.eq(REDRIVE));
+        diesel::delete(redriven).execute(c)?;
     }
     for notice in &checkpoint.notices {
         diesel::update(notices::table.find(notice.id).filter(notices::due_at_ms.is_not_null()))
@@ -136,6 +141,16 @@ pub(in crate::store) fn checkpoint(
             .execute(c)?;
     }
     Ok(Checkpointed { moved })
+}
+
+/// Whether what an attempt carried was erased while it was on its way: then nothing of its answer is kept.
+fn is_erased(c: &mut SqliteConnection, attempt: &NewAttemptRow) -> QueryResult<bool> {
+    let event = channels::table
+        .inner_join(events::table.on(events::resource.eq(channels::resource)))
+        .filter(channels::id.eq(attempt.channel))
+        .filter(events::seq.eq(channels::start_seq + attempt.number - 1))
+        .filter(events::erased_at_ms.is_not_null());
+    diesel::select(diesel::dsl::exists(event)).get_result(c)
 }
 
 /// What waits for its own attempts, and what waits no longer. A cursor that was moved meanwhile is told again.
@@ -166,7 +181,9 @@ fn write_parked(c: &mut SqliteConnection, parked: &[Parked], moved: &[ChannelKey
     for parked in parked {
         let row = ExceptionRow::from(parked);
         if parked.again {
-            diesel::update(exceptions::table.find((row.channel, row.seq))).set(row.clone()).execute(c)?;
+            let redriven =
+                exceptions::table.find((row.channel, row.seq)).filter(exceptions::kind.eq(REDRIVE));
+            diesel::update(redriven).set(row.clone()).execute(c)?;
         } else if !moved.contains(&parked.channel) {
             diesel::insert_into(exceptions::table).values(&row).on_conflict_do_nothing().execute(c)?;
         } else {

@@ -58,6 +58,51 @@ fn a_redrive_has_one_attempt_beside_the_log() {
 }
 
 #[test]
+fn a_redrive_that_arrives_is_a_sign_of_life() {
+    let mut lane = Lane::load(1, 10, 9, Failing::default(), None, Terms { max_attempts: Some(2), ..terms() });
+    let mut now = NOW;
+    let mut fail = |lane: &mut Lane| {
+        lane.step(Input::Time, now);
+        assert_eq!(send(lane, now).first, 10);
+        let actions = lane.step(outcome(10, Verdict::Failed), now);
+        lane.step(Input::Saved(lane.outcomes()), now);
+        now = now.plus(Duration::from_mins(1));
+        actions.iter().any(|action| matches!(action, Action::Suspend { .. }))
+    };
+    assert!(!fail(&mut lane));
+    lane.step(Input::Waiting { notices: Vec::new(), redrives: vec![Redrive { seq: 5, attempts: 1 }] }, NOW);
+    assert!(send(&mut lane, NOW).redriven);
+    lane.step(outcome(5, Verdict::Delivered), NOW);
+    assert!(!fail(&mut lane), "the first since its last 2xx");
+    assert!(fail(&mut lane));
+}
+
+#[test]
+fn what_is_sent_again_from_the_log_begins_to_count_anew() {
+    let redrive =
+        |attempts| Input::Waiting { notices: vec![], redrives: vec![Redrive { seq: 11, attempts }] };
+    for before in [true, false] {
+        let mut lane = idle();
+        lane.step(redrive(8), NOW);
+        send(&mut lane, NOW);
+        if before {
+            lane.step(outcome(11, Verdict::Delivered), NOW);
+        }
+        lane.step(Input::Rewound(10), NOW);
+        lane.step(Input::Waiting { notices: vec![], redrives: vec![] }, NOW);
+        if !before {
+            lane.step(outcome(11, Verdict::Failed), NOW);
+        }
+        assert_eq!(send(&mut lane, NOW).first, 11);
+        lane.step(outcome(11, Verdict::Refused), NOW);
+        assert_eq!(send(&mut lane, NOW).first, 12);
+        lane.step(outcome(12, Verdict::Delivered), NOW);
+        lane.step(redrive(1), NOW);
+        assert!(send(&mut lane, NOW).redriven, "parked and redriven as any other");
+    }
+}
+
+#[test]
 fn redrives_and_the_head_take_turns() {
     let mut lane = Lane::load(1, 10, 8, Failing::default(), None, terms());
     let redrives = (2..6).map(|seq| Redrive { seq, attempts: 1 }).collect();

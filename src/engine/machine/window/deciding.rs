@@ -1,5 +1,5 @@
-//! Which requests of a lane with a window may leave: what is tried again, what was parked, then the log, each as soon
-//! as it may, whatever the others do. One at a time where nothing has succeeded for long, or the channel is probed.
+//! Which requests of a lane with a window may leave: what is tried again, what was parked, and the log, in turns, each as
+//! soon as it may, whatever the others do. One at a time where nothing has succeeded for long, or the channel is probed.
 
 use super::{FAILURES_UNTIL_SLOW, RETRIES_MAX, WINDOW, Window};
 use crate::{
@@ -72,7 +72,7 @@ impl Lane {
         let cargo = self.wait_of_log(now).ok()?;
         let send = self.send_beside(cargo)?;
         self.hold_until = None;
-        self.redrove = send.pinned;
+        self.redrove = cargo != Cargo::Head;
         if let Some(bucket) = &mut self.bucket {
             bucket.take(now);
         }
@@ -153,10 +153,13 @@ impl Lane {
         }
         let waiting =
             window.retries.values().map(|waits| waits.retry).filter(|retry| !window.flies(retry.seq));
-        // One at a time, what is tried again and the log take turns.
-        let log_is_next = self.redrove && self.is_slow() && self.may_begin(window);
-        let may_again = window.again_in_flight() < AGAIN_IN_FLIGHT_MAX && !log_is_next;
+        let may_again = window.again_in_flight() < AGAIN_IN_FLIGHT_MAX;
         let next_retry = waiting.map(|retry| (retry.due_at, retry.seq)).min().filter(|_| may_again);
+        let may_begin = self.may_begin(window);
+        // Where one leaves at a time, what fails for ever must not hold up what would succeed.
+        if may_begin && self.redrove {
+            return Ok(Cargo::Head);
+        }
         if let Some((due, seq)) = next_retry
             && (due <= now || self.terms.probing)
         {
@@ -165,7 +168,7 @@ impl Lane {
         if let Some((seq, _)) = self.redrives.first_key_value().filter(|_| may_again && !self.terms.probing) {
             return Ok(Cargo::Redrive(*seq));
         }
-        if self.may_begin(window) {
+        if may_begin {
             return Ok(Cargo::Head);
         }
         next_retry.map_or(Err(Wait::ForInput), |(due, _)| Err(Wait::Until(due)))

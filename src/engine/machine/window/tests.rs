@@ -163,6 +163,33 @@ fn after_many_failures_one_leaves_at_a_time_until_a_success() {
 }
 
 #[test]
+fn what_fails_for_ever_does_not_hold_up_the_log() {
+    let rate_limit = Some(RateLimit { per_second: 1, burst: 1 });
+    for rate_limit in [None, rate_limit] {
+        let mut lane = lane(30, Terms { rate_limit, ..terms() });
+        let mut now = NOW;
+        for _ in 0..20 {
+            for send in leave(&mut lane, Input::Time, now) {
+                answer(&mut lane, send.first, 500, now);
+            }
+            save(&mut lane);
+            now = now.plus(Duration::from_mins(10));
+        }
+        // All are due again whenever one has left.
+        lane.step(Input::Head(31), now);
+        let mut left = Vec::new();
+        for _ in 0..2 {
+            let [send] = leave(&mut lane, Input::Time, now)[..] else { panic!("one at a time") };
+            answer(&mut lane, send.first, 500, now);
+            save(&mut lane);
+            left.push(send.attempt);
+            now = now.plus(Duration::from_mins(10));
+        }
+        assert!(left.contains(&1), "{left:?}");
+    }
+}
+
+#[test]
 fn with_all_places_for_retries_taken_nothing_new_is_begun() {
     let due_at = NOW.plus(Duration::from_hours(1));
     let retry = |seq| Retry { seq, attempts: 3, status: None, since: NOW, due_at };
@@ -192,6 +219,19 @@ fn what_was_settled_from_outside_is_told_by_what_the_store_has_left() {
 }
 
 #[test]
+fn what_was_acknowledged_before_the_store_heard_of_its_failure_is_settled() {
+    let mut lane = lane(13, terms());
+    leave(&mut lane, Input::Time, NOW);
+    for seq in 11..=13 {
+        answer(&mut lane, seq, 503, NOW);
+    }
+    lane.keep_retries(12, &[].into());
+    lane.step(Input::Moved(12), NOW);
+    let window = lane.window.as_ref().unwrap();
+    assert!(window.retries.keys().eq(&[13]) && window.changes.keys().eq(&[13]), "{window:?}");
+}
+
+#[test]
 fn a_run_has_to_end_before_the_next_is_known() {
     let mut lane = lane(20, Terms { catch_up: CatchUp::Latest, ..terms() });
     let sent = leave(&mut lane, Input::Time, NOW);
@@ -205,6 +245,18 @@ fn a_run_has_to_end_before_the_next_is_known() {
 }
 
 #[test]
+fn a_run_whose_beginning_has_expired_goes_on_with_the_rest() {
+    let mut lane = lane(14, Terms { catch_up: CatchUp::Latest, ..terms() });
+    leave(&mut lane, Input::Time, NOW);
+    answer(&mut lane, 14, 503, NOW);
+    save(&mut lane);
+    let later = NOW.plus(Duration::from_secs(5));
+    assert_eq!(leave(&mut lane, Input::Time, later).len(), 1);
+    let rest = Send { first: 13, through: 14, pinned: true, attempt: 2, redriven: false };
+    assert_eq!(leave(&mut lane, Input::Hole { first: 11, through: 12 }, later), [rest]);
+}
+
+#[test]
 fn a_payload_is_poison_where_others_arrive() {
     let mut lane = lane(11, terms());
     let mut now = NOW;
@@ -215,7 +267,7 @@ fn a_payload_is_poison_where_others_arrive() {
         save(&mut lane);
         now = now.plus(Duration::from_mins(10));
     }
-    assert_eq!(firsts(&leave(&mut lane, Input::Head(12), now)), [11, 12]);
+    assert_eq!(firsts(&leave(&mut lane, Input::Head(12), now)), [12, 11], "the log's turn");
     answer(&mut lane, 12, 200, now);
     let actions = answer(&mut lane, 11, 422, now);
     let change = record(&actions).beside.as_ref().unwrap().changes[0].change;

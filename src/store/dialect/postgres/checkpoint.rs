@@ -19,7 +19,7 @@ use crate::{
         attempts::NewAttemptRow,
         checkpoint::{Attempt, Checkpoint, Checkpointed, EndedRange, OUTCOMES_MAX, Parked},
         cursors::CursorRow,
-        exceptions::{ExceptionRow, RETRY, RetryRow},
+        exceptions::{ExceptionRow, REDRIVE, RETRY, RetryRow},
         ranges::RangeRow,
         schema::{exceptions, notices, ranges, reminders},
     },
@@ -45,7 +45,8 @@ pub(in crate::store) async fn checkpoint(
     write_retries(c, checkpoint, &moved).await?;
     write_parked(c, &checkpoint.parked, &moved).await?;
     for (channel, seq) in &checkpoint.redriven {
-        diesel::delete(exceptions::table.find((channel.0, *seq))).execute(c).await?;
+        let redriven = exceptions::table.find((channel.0, *seq)).filter(exceptions::kind.eq(REDRIVE));
+        diesel::delete(redriven).execute(c).await?;
     }
     for notice in &checkpoint.notices {
         diesel::update(notices::table.find(notice.id).filter(notices::due_at_ms.is_not_null()))
@@ -177,8 +178,44 @@ async fn insert_attempts(c: &mut AsyncPgConnection, attempts: &[Attempt]) -> Que
     if attempts.is_empty() {
         return Ok(());
     }
-    let rows: Vec<NewAttemptRow> = attempts.iter().map(Into::into).collect();
+    let mut rows: Vec<NewAttemptRow> = attempts.iter().map(Into::into).collect();
+    forget_erased(c, &mut rows).await?;
     diesel::insert_into(crate::store::schema::attempts::table).values(&rows).execute(c).await?;
+    Ok(())
+}
+
+/// Drops what answers quoted of events that were erased while the attempts were on their way. The events are locked:
+/// an erasure that comes later finds the rows.
+async fn forget_erased(c: &mut AsyncPgConnection, rows: &mut [NewAttemptRow]) -> QueryResult<()> {
+    #[derive(QueryableByName)]
+    struct Carried {
+        #[diesel(sql_type = BigInt)]
+        channel: i64,
+        #[diesel(sql_type = BigInt)]
+        number: i64,
+        #[diesel(sql_type = Bool)]
+        erased: bool,
+    }
+    let quoted = rows.iter().filter(|row| row.excerpt.is_some());
+    let (channels, numbers): (Vec<i64>, Vec<i64>) = quoted.map(|row| (row.channel, row.number)).unzip();
+    if channels.is_empty() {
+        return Ok(());
+    }
+    let carried: Vec<Carried> = diesel::sql_query(
+        "select u.channel, u.number, e.erased_at_ms is not null as erased
+         from unnest($1, $2) as u (channel, number)
+         join channels c on c.id = u.channel
+         join events e on e.resource = c.resource and e.seq = c.start_seq + u.number - 1
+         order by e.resource, e.seq for share of e",
+    )
+    .bind::<Array<BigInt>, _>(&channels)
+    .bind::<Array<BigInt>, _>(&numbers)
+    .load(c)
+    .await?;
+    for erased in carried.iter().filter(|carried| carried.erased) {
+        let its = rows.iter_mut().filter(|row| (row.channel, row.number) == (erased.channel, erased.number));
+        its.for_each(|row| row.excerpt = None);
+    }
     Ok(())
 }
 
@@ -230,10 +267,9 @@ async fn write_parked(c: &mut AsyncPgConnection, parked: &[Parked], moved: &[Cha
     for parked in parked {
         let row = ExceptionRow::from(parked);
         if parked.again {
-            diesel::update(exceptions::table.find((row.channel, row.seq)))
-                .set(row.clone())
-                .execute(c)
-                .await?;
+            let redriven =
+                exceptions::table.find((row.channel, row.seq)).filter(exceptions::kind.eq(REDRIVE));
+            diesel::update(redriven).set(row.clone()).execute(c).await?;
         } else if !moved.contains(&parked.channel) {
             diesel::insert_into(exceptions::table).values(&row).on_conflict_do_nothing().execute(c).await?;
         } else {

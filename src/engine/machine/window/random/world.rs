@@ -31,7 +31,8 @@ pub(super) struct World {
     pub had: BTreeMap<i64, u64>,
     /// What ended otherwise: acknowledged, parked, superseded.
     pub over: BTreeSet<i64>,
-    acked: i64,
+    /// Up to where everything was acknowledged since the last replay.
+    acknowledged: i64,
 }
 
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl World {
             stored,
             had: BTreeMap::new(),
             over: BTreeSet::new(),
-            acked: 0,
+            acknowledged: 0,
         };
         world.load();
         world
@@ -139,8 +140,8 @@ impl World {
             assert!(!flies, "{seq} is on its way already");
         }
         assert!(!self.had.contains_key(&through), "{through} is sent again");
-        assert!(through > self.acked, "{through} was acknowledged");
         assert!(!self.stored.parked.contains(&through), "{through} is parked");
+        assert!(through > self.acknowledged, "{through} was acknowledged");
         assert!(through <= self.lane.settled() + AHEAD_MAX, "{through} is too far ahead");
         self.flights.push(send);
         assert!(self.flights.len() <= WINDOW);
@@ -163,9 +164,8 @@ impl World {
         let moved = self.told_moved != self.stored.moved;
         self.told_moved = self.stored.moved;
         if moved {
-            let place = self.stored.seq;
-            self.lane.keep_retries(place, &self.stored.retries.keys().copied().collect());
             let seq = self.stored.seq;
+            self.lane.keep_retries(seq, &self.stored.retries.keys().copied().collect());
             self.step(if rewound { Input::Rewound(seq) } else { Input::Moved(seq) });
         }
         self.step(Input::Changed { terms: self.terms.clone(), readdressed: false });
@@ -306,7 +306,7 @@ impl World {
                 self.stored.retries.retain(|at, _| *at > seq);
                 self.stored.moved += 1;
                 self.over.extend(START_SEQ..=seq);
-                self.acked = self.acked.max(seq);
+                self.acknowledged = self.acknowledged.max(seq);
                 self.hear(false);
             }
             Turn::Replay(by) => {
@@ -318,7 +318,7 @@ impl World {
                 self.stored.moved += 1;
                 self.had.retain(|at, _| *at <= seq);
                 self.over.retain(|at| *at <= seq);
-                self.acked = self.acked.min(seq);
+                self.acknowledged = self.acknowledged.min(seq);
                 self.hear(true);
             }
             Turn::Pause => {
