@@ -20,6 +20,7 @@ mod bad_google;
 mod bad_queries;
 mod cli;
 mod http;
+mod matrix;
 mod publishing;
 mod server;
 mod wrong;
