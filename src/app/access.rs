@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::App;
 use crate::{
     domain::resource::{ResourcePath, ResourcePattern},
+    signing::api_key_hash,
     store::Owner,
 };
 
@@ -38,7 +39,7 @@ impl Scope {
         }
     }
 
-    fn parse(word: &str) -> Option<Self> {
+    pub fn parse(word: &str) -> Option<Self> {
         [Self::Channels, Self::Events, Self::Admin, Self::Operator]
             .into_iter()
             .find(|scope| scope.as_str() == word)
@@ -65,9 +66,24 @@ pub enum AccessError {
     Scope(Scope),
     #[error("the credentials do not allow this resource")]
     Resource,
+    /// Not the caller's fault.
+    #[error("whether the credentials are valid cannot be found out right now")]
+    Unavailable,
 }
 
 impl Principal {
+    pub(super) fn new(
+        project: String,
+        subject: String,
+        scopes: BTreeSet<Scope>,
+        resources: Option<&[String]>,
+    ) -> Self {
+        let patterns = |patterns: &[String]| {
+            patterns.iter().map(|pattern| ResourcePattern::parse(pattern, &subject)).collect()
+        };
+        Self { resources: resources.map(patterns), project, subject, scopes }
+    }
+
     /// Fails without `scope`; `admin` includes all that concerns its project.
     pub fn require(&self, scope: Scope) -> Result<(), AccessError> {
         let included = scope != Scope::Operator && self.scopes.contains(&Scope::Admin);
@@ -109,19 +125,26 @@ pub fn is_name(text: &str) -> bool {
 }
 
 impl App {
-    /// The caller that the token stands for; `token` is not even looked at while authentication is off.
-    pub fn authenticate(
+    /// The caller that the credential stands for; it is not even looked at while authentication is off.
+    pub async fn authenticate(
         &self,
-        token: impl FnOnce() -> Result<Option<String>, AccessError>,
+        credential: impl FnOnce() -> Result<Option<String>, AccessError>,
     ) -> Result<Principal, AccessError> {
         if self.settings.auth_off {
             return Ok(Principal::everything());
         }
-        let token = token()?.ok_or(AccessError::Missing)?;
+        let credential = credential()?.ok_or(AccessError::Missing)?;
+        match api_key_hash(&credential) {
+            Some(hash) => self.principal_of_key(hash).await,
+            None => self.principal_of_token(&credential),
+        }
+    }
+
+    fn principal_of_token(&self, token: &str) -> Result<Principal, AccessError> {
         let now = self.now();
-        let by_operator = self.keys.operator.verify(&token, now);
+        let by_operator = self.keys.operator.verify(token, now);
         let is_operator = by_operator.is_ok();
-        let claims = by_operator.or_else(|_| self.keys.jwt.verify(&token, now)).map_err(|error| {
+        let claims = by_operator.or_else(|_| self.keys.jwt.verify(token, now)).map_err(|error| {
             tracing::info!(reason = %error, "a token was refused");
             AccessError::Invalid
         })?;
@@ -129,19 +152,8 @@ impl App {
         if !is_name(&claims.project) || !is_name(&claims.sub) {
             return Err(AccessError::Invalid);
         }
-        let resources = claims.resources.map(|patterns| {
-            patterns.iter().map(|pattern| ResourcePattern::parse(pattern, &claims.sub)).collect()
-        });
-        Ok(Principal {
-            scopes: claims
-                .scope
-                .split_ascii_whitespace()
-                .filter_map(Scope::parse)
-                .filter(|scope| is_operator || *scope != Scope::Operator)
-                .collect(),
-            project: claims.project,
-            subject: claims.sub,
-            resources,
-        })
+        let scopes = claims.scope.split_ascii_whitespace().filter_map(Scope::parse);
+        let scopes = scopes.filter(|scope| is_operator || *scope != Scope::Operator).collect();
+        Ok(Principal::new(claims.project, claims.sub, scopes, claims.resources.as_deref()))
     }
 }

@@ -2,6 +2,7 @@
 //! `cli`; errors are typed here and worded by each face.
 
 pub mod access;
+pub mod api_keys;
 pub mod attempts;
 pub mod channels;
 pub mod claims;

@@ -1,5 +1,6 @@
 //! Everything that signs, verifies or wraps. Pure functions over bytes; keys come in, nothing is stored here.
 
+mod api_key;
 mod claim;
 mod jwt;
 mod keys;
@@ -10,6 +11,7 @@ use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
 
 pub use self::{
+    api_key::{ApiKeyText, api_key_hash},
     claim::ClaimKey,
     jwt::{Claims, JwtError, JwtKey, LIFETIME_MAX, TOKEN_BYTES_MAX},
     keys::Keys,

@@ -14,6 +14,7 @@
 mod support;
 
 mod access;
+mod api_keys;
 mod bad_channels;
 mod bad_events;
 mod bad_google;

@@ -22,6 +22,7 @@ pub enum Object {
     Channel,
     Event,
     Resource,
+    ApiKey,
     /// A channel's claim URL.
     Capability,
 }
@@ -193,6 +194,13 @@ impl Maker<'_> {
                 let body = json!({ "resource": resource, "name": "room.changed", "id": name, "data": 1 });
                 ask("POST", "/v1/events", body).await
             }
+            Object::ApiKey => {
+                let admin = self.server.token("p", "s", "admin");
+                let body = json!({ "subject": "s", "scopes": ["events"] }).to_string();
+                let made = self.server.ask("POST", "/v1/apikeys").token(&admin).body(body).send().await;
+                let id = made.json()["id"].as_str().unwrap().to_owned();
+                return Thing { name: id, resource_id: String::new() };
+            }
             Object::Resource => ask("PUT", "/v1/resources", json!({ "resource": resource })).await,
         };
         assert!(answer.status < 300, "{answer:?}");
@@ -206,8 +214,10 @@ impl Maker<'_> {
 }
 
 /// What nothing is called, as long as what something is.
-fn nothing() -> Thing {
-    Thing { name: "empty-0000".to_owned(), resource_id: "A".repeat(27) }
+fn nothing(object: Object) -> Thing {
+    let name =
+        if object == Object::ApiKey { format!("key_{}", "0".repeat(32)) } else { "empty-0000".to_owned() };
+    Thing { name, resource_id: "A".repeat(27) }
 }
 
 /// An answer's every byte, but for its date and the name that it quotes.
@@ -231,7 +241,7 @@ fn assert_refused(answer: &Answer, row: &Row, who: &str, status: u16, code: &str
 /// Whoever names another's object gets what they get who name nothing.
 async fn assert_hidden(row: &Row, server: &TestServer, who: &str, token: &str, thing: &Thing) {
     let seen = row.call(server, Some(token), thing).await;
-    let missing = nothing();
+    let missing = nothing(row.object);
     let unseen = row.call(server, Some(token), &missing).await;
     assert_eq!(seen.status, 404, "{} for {who}: {seen:?}", row.route);
     assert_eq!(bytes(&seen, thing), bytes(&unseen, &missing), "{} for {who}", row.route);

@@ -49,7 +49,9 @@ const WATCH: &str = "{\"id\":\"THING\",\"type\":\"web_hook\",\"address\":\"http:
 const STOP: &str = "{\"id\":\"THING\",\"resourceId\":\"RESOURCE\"}";
 const EVENT: &str = "{\"resource\":\"rooms/1\",\"name\":\"room.changed\"}";
 
-use Object::{Capability, Channel, Event, Nothing, Resource};
+const KEY: &str = "{\"subject\":\"s\",\"scopes\":[\"events\"]}";
+
+use Object::{ApiKey, Capability, Channel, Event, Nothing, Resource};
 
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
@@ -81,6 +83,9 @@ pub const TABLE: &[Row] = &[
     bare("GET /v1/resources/{resourceId}", Resource, "channels events",           [200, 200, 404, 404]),
     // An admin has the whole project, whatever patterns say.
     bare("DELETE /v1/resources/{resourceId}", Resource, "admin",                  [204, 204, 404, 204]),
+    with(bare("POST /v1/apikeys", Nothing, "admin",                               [201, 201, 201, 201]), "", KEY),
+    bare("GET /v1/apikeys", Nothing, "admin",                                     [200, 200, 200, 200]),
+    bare("DELETE /v1/apikeys/{id}", ApiKey, "admin",                              [204, 204, 404, 204]),
     // Only commands beside the store mint operators; whose project they name is all the same.
     bare("POST /v1/jobs/{name}", Nothing, "operator",                             [200, 200, 200, 200]),
     with(bare("POST /{resource}/watch", Nothing, "channels",                      [200, 200, 200, 403]), "", WATCH),
