@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use super::App;
+use super::{
+    App,
+    issuer::{Issuer, IssuerError},
+};
 use crate::{
     domain::resource::{ResourcePath, ResourcePattern},
-    signing::api_key_hash,
+    signing::{JwtError, api_key_hash},
     store::Owner,
 };
 
@@ -44,6 +47,12 @@ impl Scope {
             .into_iter()
             .find(|scope| scope.as_str() == word)
     }
+}
+
+/// Who says who callers are, beside the server itself.
+#[derive(Debug, Default)]
+pub struct Callers {
+    pub issuer: Option<Issuer>,
 }
 
 /// An authenticated caller.
@@ -136,18 +145,19 @@ impl App {
         let credential = credential()?.ok_or(AccessError::Missing)?;
         match api_key_hash(&credential) {
             Some(hash) => self.principal_of_key(hash).await,
-            None => self.principal_of_token(&credential),
+            None => self.principal_of_token(&credential).await,
         }
     }
 
-    fn principal_of_token(&self, token: &str) -> Result<Principal, AccessError> {
+    async fn principal_of_token(&self, token: &str) -> Result<Principal, AccessError> {
         let now = self.now();
         let by_operator = self.keys.operator.verify(token, now);
         let is_operator = by_operator.is_ok();
-        let claims = by_operator.or_else(|_| self.keys.jwt.verify(token, now)).map_err(|error| {
-            tracing::info!(reason = %error, "a token was refused");
-            AccessError::Invalid
-        })?;
+        let claims = match by_operator.or_else(|_| self.keys.jwt.verify(token, now)) {
+            Ok(claims) => claims,
+            Err(JwtError::Invalid) => return self.principal_of_issuer(token).await,
+            Err(error) => return Err(refused(&error)),
+        };
         // Others may issue tokens too, and no store holds names like these.
         if !is_name(&claims.project) || !is_name(&claims.sub) {
             return Err(AccessError::Invalid);
@@ -156,4 +166,27 @@ impl App {
         let scopes = scopes.filter(|scope| is_operator || *scope != Scope::Operator).collect();
         Ok(Principal::new(claims.project, claims.sub, scopes, claims.resources.as_deref()))
     }
+
+    /// Of a token that is none of this server's own.
+    async fn principal_of_issuer(&self, token: &str) -> Result<Principal, AccessError> {
+        let Some(issuer) = &self.callers.issuer else { return Err(refused(&JwtError::Invalid)) };
+        let bearer = issuer.verify(token, self.now()).await.map_err(|error| match error {
+            IssuerError::Unavailable => AccessError::Unavailable,
+            IssuerError::Token(_) | IssuerError::Claims(_) => refused(&error),
+        })?;
+        if !is_name(&bearer.project) || !is_name(&bearer.subject) {
+            return Err(AccessError::Invalid);
+        }
+        let scopes = bearer.scopes.iter().filter_map(|word| Scope::parse(word));
+        let scopes = scopes.filter(|scope| *scope != Scope::Operator).collect();
+        // Whoever is not told what they may watch may watch nothing.
+        let resources = bearer.resources.unwrap_or_default();
+        Ok(Principal::new(bearer.project, bearer.subject, scopes, Some(&resources)))
+    }
+}
+
+/// Why is for the log alone.
+fn refused(reason: &dyn std::error::Error) -> AccessError {
+    tracing::info!(reason = %reason, "a token was refused");
+    AccessError::Invalid
 }

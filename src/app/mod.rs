@@ -11,6 +11,7 @@ pub mod erasure;
 pub mod expiry;
 pub mod fates;
 pub mod feed;
+pub mod issuer;
 pub mod options;
 mod pause;
 pub mod publish;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use url::Url;
 
 pub use self::{
-    access::{AccessError, Principal, Scope},
+    access::{AccessError, Callers, Principal, Scope},
     retention::Retention,
 };
 use crate::{
@@ -48,6 +49,7 @@ pub struct App {
     pub keys: Arc<Keys>,
     pub policy: EgressPolicy,
     pub settings: Arc<Settings>,
+    pub callers: Arc<Callers>,
 }
 
 /// What the operator decides.

@@ -11,7 +11,7 @@ use super::{
     server::{location_of, retention_of},
 };
 use crate::{
-    app::{App, Scope, Settings},
+    app::{App, Callers, Scope, Settings},
     clock::{Clock, SystemClock},
     config::{Config, Database, SettingsArgs},
     domain::expiry::Lifetimes,
@@ -123,5 +123,6 @@ pub(super) async fn app_here(config: &Config) -> Result<App, Failure> {
             retention: retention_of(config),
             declared_only: false,
         }),
+        callers: Arc::new(Callers::default()),
     })
 }

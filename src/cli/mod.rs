@@ -4,6 +4,7 @@
 //! address stands in the lock file.
 
 mod api_keys;
+mod callers;
 mod client;
 mod config;
 mod dev;

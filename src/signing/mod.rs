@@ -2,6 +2,7 @@
 
 mod api_key;
 mod claim;
+mod jwks;
 mod jwt;
 mod keys;
 mod seal;
@@ -13,6 +14,7 @@ use sha2::Sha256;
 pub use self::{
     api_key::{ApiKeyText, api_key_hash},
     claim::ClaimKey,
+    jwks::{ExternalError, KeySet, KeySetError},
     jwt::{Claims, JwtError, JwtKey, LIFETIME_MAX, TOKEN_BYTES_MAX},
     keys::Keys,
     seal::{SealError, Sealer, secret_place},

@@ -46,6 +46,7 @@ mod filters;
 mod formats;
 mod google;
 mod http;
+mod issuer;
 mod ledger;
 mod lifecycle;
 mod moves;
