@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{
     App,
+    authorizer::{Action, Authorizer, Credential, Question},
     issuer::{Issuer, IssuerError},
 };
 use crate::{
@@ -53,6 +54,7 @@ impl Scope {
 #[derive(Debug, Default)]
 pub struct Callers {
     pub issuer: Option<Issuer>,
+    pub authorizer: Option<Authorizer>,
 }
 
 /// An authenticated caller.
@@ -61,8 +63,17 @@ pub struct Principal {
     pub project: String,
     pub subject: String,
     scopes: BTreeSet<Scope>,
-    /// What may be watched; `None` is the whole project.
-    resources: Option<Vec<ResourcePattern>>,
+    watchable: Watchable,
+}
+
+/// What a caller may watch.
+#[derive(Clone, Debug)]
+enum Watchable {
+    /// The whole project.
+    All,
+    Only(Vec<ResourcePattern>),
+    /// Whoever authorizes decides, each time, about the bearer of this.
+    Asked(Credential),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +86,9 @@ pub enum AccessError {
     Scope(Scope),
     #[error("the credentials do not allow this resource")]
     Resource,
+    /// By the word of whoever authorizes.
+    #[error("there is no such thing")]
+    NotThere,
     /// Not the caller's fault.
     #[error("whether the credentials are valid cannot be found out right now")]
     Unavailable,
@@ -90,7 +104,8 @@ impl Principal {
         let patterns = |patterns: &[String]| {
             patterns.iter().map(|pattern| ResourcePattern::parse(pattern, &subject)).collect()
         };
-        Self { resources: resources.map(patterns), project, subject, scopes }
+        let watchable = resources.map_or(Watchable::All, |resources| Watchable::Only(patterns(resources)));
+        Self { project, subject, scopes, watchable }
     }
 
     /// Fails without `scope`; `admin` includes all that concerns its project.
@@ -99,13 +114,13 @@ impl Principal {
         if included || self.scopes.contains(&scope) { Ok(()) } else { Err(AccessError::Scope(scope)) }
     }
 
-    /// Fails unless `resource` may be watched.
-    pub fn require_resource(&self, resource: &ResourcePath) -> Result<(), AccessError> {
-        let Some(patterns) = &self.resources else { return Ok(()) };
-        if self.is_admin() || patterns.iter().any(|pattern| pattern.matches(resource)) {
-            Ok(())
-        } else {
-            Err(AccessError::Resource)
+    /// Whether the credential itself allows `resource`: for lists, of which each entry cannot be asked about.
+    pub fn may_watch(&self, resource: &ResourcePath) -> bool {
+        match &self.watchable {
+            _ if self.is_admin() => true,
+            Watchable::All => true,
+            Watchable::Only(patterns) => patterns.iter().any(|pattern| pattern.matches(resource)),
+            Watchable::Asked(_) => false,
         }
     }
 
@@ -123,7 +138,7 @@ impl Principal {
             project: DEFAULT_NAME.to_owned(),
             subject: DEFAULT_NAME.to_owned(),
             scopes: BTreeSet::from([Scope::Channels, Scope::Events, Scope::Admin, Scope::Operator]),
-            resources: None,
+            watchable: Watchable::All,
         }
     }
 }
@@ -158,31 +173,79 @@ impl App {
             Err(JwtError::Invalid) => return self.principal_of_issuer(token).await,
             Err(error) => return Err(refused(&error)),
         };
-        // Others may issue tokens too, and no store holds names like these.
-        if !is_name(&claims.project) || !is_name(&claims.sub) {
-            return Err(AccessError::Invalid);
-        }
         let scopes = claims.scope.split_ascii_whitespace().filter_map(Scope::parse);
         let scopes = scopes.filter(|scope| is_operator || *scope != Scope::Operator).collect();
-        Ok(Principal::new(claims.project, claims.sub, scopes, claims.resources.as_deref()))
+        well_named(Principal::new(claims.project, claims.sub, scopes, claims.resources.as_deref()))
     }
 
     /// Of a token that is none of this server's own.
     async fn principal_of_issuer(&self, token: &str) -> Result<Principal, AccessError> {
-        let Some(issuer) = &self.callers.issuer else { return Err(refused(&JwtError::Invalid)) };
-        let bearer = issuer.verify(token, self.now()).await.map_err(|error| match error {
-            IssuerError::Unavailable => AccessError::Unavailable,
-            IssuerError::Token(_) | IssuerError::Claims(_) => refused(&error),
-        })?;
-        if !is_name(&bearer.project) || !is_name(&bearer.subject) {
-            return Err(AccessError::Invalid);
-        }
-        let scopes = bearer.scopes.iter().filter_map(|word| Scope::parse(word));
-        let scopes = scopes.filter(|scope| *scope != Scope::Operator).collect();
-        // Whoever is not told what they may watch may watch nothing.
-        let resources = bearer.resources.unwrap_or_default();
-        Ok(Principal::new(bearer.project, bearer.subject, scopes, Some(&resources)))
+        let Some(issuer) = &self.callers.issuer else { return self.principal_of_authorizer(token).await };
+        let bearer = match issuer.verify(token, self.now()).await {
+            Ok(bearer) => bearer,
+            Err(IssuerError::Unavailable) => return Err(AccessError::Unavailable),
+            // What no issuer signs may be known elsewhere.
+            Err(IssuerError::Token(_)) => return self.principal_of_authorizer(token).await,
+            Err(IssuerError::Claims(error)) => return Err(refused(&error)),
+        };
+        let scopes = outside_scopes(&bearer.scopes);
+        let named = |resources: &[String]| {
+            Principal::new(bearer.project.clone(), bearer.subject.clone(), scopes.clone(), Some(resources))
+        };
+        let principal = match (&bearer.resources, &self.callers.authorizer, Credential::new(token)) {
+            (None, Some(_), Some(credential)) => {
+                Principal { watchable: Watchable::Asked(credential), ..named(&[]) }
+            }
+            // Whoever is not told what they may watch may watch nothing.
+            (resources, ..) => named(resources.as_deref().unwrap_or_default()),
+        };
+        well_named(principal)
     }
+
+    /// Of a credential that nobody here can read.
+    async fn principal_of_authorizer(&self, token: &str) -> Result<Principal, AccessError> {
+        let (Some(authorizer), Some(credential)) = (&self.callers.authorizer, Credential::new(token)) else {
+            return Err(refused(&JwtError::Invalid));
+        };
+        let question =
+            Question { credential: &credential, caller: None, action: Action::Identify, resource: None };
+        let granted = authorizer.ask(question).await?;
+        let (Some(project), Some(subject)) = (granted.project, granted.subject) else {
+            tracing::warn!("whoever authorizes lets a caller in without a project and a subject");
+            return Err(AccessError::Unavailable);
+        };
+        let scopes = granted.scopes.map_or(BTreeSet::from([Scope::Channels]), |words| outside_scopes(&words));
+        well_named(Principal { project, subject, scopes, watchable: Watchable::Asked(credential) })
+    }
+
+    /// Fails unless the caller may do this to `resource`.
+    pub(super) async fn require_resource(
+        &self,
+        principal: &Principal,
+        action: Action,
+        resource: &ResourcePath,
+    ) -> Result<(), AccessError> {
+        match (&principal.watchable, &self.callers.authorizer) {
+            (Watchable::Asked(credential), Some(authorizer)) if !principal.is_admin() => {
+                let caller = Some((principal.project.as_str(), principal.subject.as_str()));
+                let question = Question { credential, caller, action, resource: Some(resource) };
+                authorizer.ask(question).await.map(drop)
+            }
+            _ if principal.may_watch(resource) => Ok(()),
+            _ => Err(AccessError::Resource),
+        }
+    }
+}
+
+/// Nobody outside makes operators.
+fn outside_scopes(words: &[String]) -> BTreeSet<Scope> {
+    words.iter().filter_map(|word| Scope::parse(word)).filter(|scope| *scope != Scope::Operator).collect()
+}
+
+/// Others may name callers too, and no store holds every name.
+fn well_named(principal: Principal) -> Result<Principal, AccessError> {
+    let is_named = is_name(&principal.project) && is_name(&principal.subject);
+    if is_named { Ok(principal) } else { Err(AccessError::Invalid) }
 }
 
 /// Why is for the log alone.

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod api_keys;
 pub mod attempts;
+pub mod authorizer;
 pub mod channels;
 pub mod claims;
 pub mod detail;

@@ -1,17 +1,24 @@
-//! Who says who callers are, by the settings: an external issuer.
+//! Who says who callers are, by the settings: an external issuer, and whoever authorizes.
 
 use super::server::BoxError;
 use crate::{
     app::{
         Callers,
+        authorizer::{self, Authorizer},
         issuer::{self, Issuer},
     },
     clock::SharedClock,
     config::Config,
+    entropy::Entropy,
     outbound::{EgressPolicy, Fetcher, FetcherConfig},
 };
 
-pub fn of(config: &Config, policy: &EgressPolicy, clock: &SharedClock) -> Result<Callers, BoxError> {
+pub fn of(
+    config: &Config,
+    policy: &EgressPolicy,
+    clock: &SharedClock,
+    entropy: &dyn Entropy,
+) -> Result<Callers, BoxError> {
     let fetcher = |url: &url::Url, timeout, answer_bytes_max| {
         Fetcher::new(FetcherConfig {
             url: url.clone(),
@@ -29,5 +36,12 @@ pub fn of(config: &Config, policy: &EgressPolicy, clock: &SharedClock) -> Result
             Some(Issuer::new(issuer.rules.clone(), fetcher, clock.clone()))
         }
     };
-    Ok(Callers { issuer })
+    let authorizer = match &config.authorize_url {
+        None => None,
+        Some(url) => {
+            let fetcher = fetcher(url, authorizer::ASK_TIMEOUT, authorizer::ANSWER_BYTES_MAX)?;
+            Some(Authorizer::new(fetcher, clock.clone(), entropy.bytes()))
+        }
+    };
+    Ok(Callers { issuer, authorizer })
 }

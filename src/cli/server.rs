@@ -132,7 +132,7 @@ impl Server {
                 retention: retention_of(&config),
                 declared_only: config.resources == Resources::Declared,
             }),
-            callers: Arc::new(callers::of(&config, &policy, &clock)?),
+            callers: Arc::new(callers::of(&config, &policy, &clock, entropy.as_ref())?),
         };
         let sender = Sender::new(SenderConfig {
             policy: policy.clone(),

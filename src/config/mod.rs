@@ -63,6 +63,7 @@ pub struct Config {
     pub auth: Auth,
     pub jwt_secret: Option<Secret>,
     pub issuer: Option<IssuerConfig>,
+    pub authorize_url: Option<Url>,
     pub egress: EgressConfig,
     pub retry: RetryConfig,
     pub attempt_timeout: Duration,
@@ -194,6 +195,7 @@ impl Reader<'_> {
         let auth = self.required("AUTH", values::auth);
         let jwt_secret = self.optional("JWT_SECRET", values::jwt_secret);
         let issuer = self.issuer();
+        let authorize_url = self.optional("AUTHORIZE_URL", values::service_url);
         let egress = self.egress();
         let retry_schedule = self.required("RETRY_SCHEDULE", values::schedule);
         let retry_window = self.duration("RETRY_WINDOW", MINUTE, DURATION_MAX);
@@ -244,6 +246,7 @@ impl Reader<'_> {
             auth: auth?,
             jwt_secret: jwt_secret?,
             issuer: issuer?,
+            authorize_url: authorize_url?,
             egress: egress?,
             retry: RetryConfig { schedule: retry_schedule?, window: retry_window? },
             attempt_timeout: attempt_timeout?,

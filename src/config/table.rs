@@ -48,7 +48,7 @@ impl Setting {
 
 const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
 
-pub static SETTINGS: [Setting; 42] = [
+pub static SETTINGS: [Setting; 43] = [
     Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
     Setting::hidden(
         "DATABASE_URL",
@@ -95,6 +95,11 @@ pub static SETTINGS: [Setting; 42] = [
         "JWT_SCOPE_MAP",
         "",
         "What the issuer's words grant, WORD=SCOPE or WORD=SCOPE+SCOPE, separated by commas; else they are the scopes",
+    ),
+    Setting::open(
+        "AUTHORIZE_URL",
+        "",
+        "Asked who an unknown caller is, and whether a caller without `resources` may watch, renew, change or read; https:, or http: inside EGRESS_ALLOW",
     ),
     Setting::open(
         "EGRESS_ALLOW",
@@ -173,8 +178,7 @@ pub static SETTINGS: [Setting; 42] = [
 ];
 
 /// Names that the documentation promises and this version does not honour. Better told than ignored.
-pub static NOT_YET: [&str; 5] =
-    ["TRUSTED_PROXIES", "OPS_LISTEN", "AUTHORIZE_URL", "EGRESS_PROXY", "DESTINATION_RATE"];
+pub static NOT_YET: [&str; 4] = ["TRUSTED_PROXIES", "OPS_LISTEN", "EGRESS_PROXY", "DESTINATION_RATE"];
 
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup {

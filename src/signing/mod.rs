@@ -8,7 +8,7 @@ mod keys;
 mod seal;
 mod webhook;
 
-use hmac::{Hmac, KeyInit};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 pub use self::{
@@ -20,6 +20,16 @@ pub use self::{
     seal::{SealError, Sealer, secret_place},
     webhook::{SigningSecret, signed_header},
 };
+
+/// A hash from which nothing can be read without `key`; where one part ends and the next begins is bound in.
+pub fn keyed_hash(key: &[u8; 32], parts: &[&str]) -> [u8; 32] {
+    let mut mac = hmac_sha256(key);
+    for part in parts {
+        mac.update(&part.len().to_be_bytes());
+        mac.update(part.as_bytes());
+    }
+    mac.finalize().into_bytes().into()
+}
 
 /// HMAC-SHA256 under `key`.
 #[expect(clippy::expect_used, reason = "an empty result in place of a MAC would fail open")]

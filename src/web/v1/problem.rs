@@ -108,6 +108,7 @@ impl Responder for Problem {
 impl From<AccessError> for Problem {
     fn from(error: AccessError) -> Self {
         let (status, code) = match error {
+            AccessError::NotThere => return Self::not_found("resource"),
             AccessError::Missing => (401, "credentialsMissing"),
             AccessError::Invalid => (401, "credentialsInvalid"),
             AccessError::Scope(_) => (403, "scopeMissing"),
