@@ -3,6 +3,7 @@
 use super::{
     AccessError, App, Principal, Scope,
     access::QUERY_CREDENTIALS,
+    authorizer::Action,
     options::{FixedOptions, OptionsRequest},
 };
 use crate::{
@@ -111,7 +112,7 @@ impl App {
         principal.require(Scope::Channels)?;
         let now = self.now();
         let path = ResourcePath::parse_for(&request.resource, &principal.subject).in_field("resource")?;
-        principal.require_resource(&path)?;
+        self.require_resource(principal, Action::Watch, &path).await?;
         if !self.undeclared(&principal.project, std::slice::from_ref(&path)).await?.is_empty() {
             return Err(ChannelError::Undeclared);
         }
@@ -188,8 +189,10 @@ impl App {
         request: ChangeRequest,
     ) -> Result<ChannelView, ChannelError> {
         let current = self.channel(principal, id_or_uid).await?.channel;
+        let expires = request.renews || request.expiry != Asked::default();
+        let action = if expires && request.address.is_none() { Action::Renew } else { Action::Change };
         // Renewing or turning a channel elsewhere is watching on.
-        principal.require_resource(&current.resource_path)?;
+        self.require_resource(principal, action, &current.resource_path).await?;
         if let Some(Some(token)) = &request.token {
             channel::check_token(token).in_field("token")?;
         }

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     App, Principal,
+    authorizer::Action,
     channels::ChannelError,
     feed::{PAGE_BYTES_MAX, PAGE_MAX},
 };
@@ -68,7 +69,7 @@ impl App {
     pub async fn rotate_claim(&self, principal: &Principal, id_or_uid: &str) -> Result<String, ChannelError> {
         let mut channel = self.channel(principal, id_or_uid).await?.channel;
         // Whoever has the URL reads the resource's events.
-        principal.require_resource(&channel.resource_path)?;
+        self.require_resource(principal, Action::Change, &channel.resource_path).await?;
         channel.claim_rotation = self.store.rotate_claim(channel.key).await?;
         Ok(self.claim_url(&channel))
     }

@@ -74,7 +74,7 @@ impl App {
         let mut entries =
             self.store.event_entries(principal.project.clone(), id.to_owned(), ENTRIES_MAX).await?;
         // That an event is somewhere else as well is none of a watcher's business.
-        entries.retain(|entry| publishes || principal.require_resource(&entry.resource).is_ok());
+        entries.retain(|entry| publishes || principal.may_watch(&entry.resource));
         if entries.is_empty() {
             return Err(EventError::NotFound);
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::{AccessError, App, Principal, Scope};
+use super::{AccessError, App, Principal, Scope, authorizer::Action};
 use crate::{
     domain::{
         channel::ResourceKey,
@@ -68,7 +68,7 @@ impl App {
     pub async fn feed(&self, principal: &Principal, request: FeedRequest) -> Result<FeedPage, FeedError> {
         principal.require(Scope::Channels)?;
         let resource = ResourcePath::parse_for(&request.resource, &principal.subject).in_field("resource")?;
-        principal.require_resource(&resource)?;
+        self.require_resource(principal, Action::Read, &resource).await?;
         let resource_id = resource.resource_id(&principal.project);
         let after = match &request.from {
             From::Seq(seq) if *seq < 0 => {

@@ -2,7 +2,9 @@
 //! `cli`; errors are typed here and worded by each face.
 
 pub mod access;
+pub mod api_keys;
 pub mod attempts;
+pub mod authorizer;
 pub mod channels;
 pub mod claims;
 pub mod detail;
@@ -10,6 +12,7 @@ pub mod erasure;
 pub mod expiry;
 pub mod fates;
 pub mod feed;
+pub mod issuer;
 pub mod options;
 mod pause;
 pub mod publish;
@@ -24,7 +27,7 @@ use std::sync::Arc;
 use url::Url;
 
 pub use self::{
-    access::{AccessError, Principal, Scope},
+    access::{AccessError, Callers, Principal, Scope},
     retention::Retention,
 };
 use crate::{
@@ -47,6 +50,7 @@ pub struct App {
     pub keys: Arc<Keys>,
     pub policy: EgressPolicy,
     pub settings: Arc<Settings>,
+    pub callers: Arc<Callers>,
 }
 
 /// What the operator decides.

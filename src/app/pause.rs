@@ -1,6 +1,6 @@
 //! A channel's owner holds it, lets it go on, or skips what the receiver need not have.
 
-use super::{App, Principal, channels::ChannelError, claims::ClaimError};
+use super::{App, Principal, authorizer::Action, channels::ChannelError, claims::ClaimError};
 use crate::store::{AdvancedBy, ChannelView, ResumeOutcome, ResumedBy};
 
 impl App {
@@ -11,7 +11,7 @@ impl App {
         id_or_uid: &str,
     ) -> Result<ChannelView, ChannelError> {
         let channel = self.channel(principal, id_or_uid).await?.channel;
-        principal.require_resource(&channel.resource_path)?;
+        self.require_resource(principal, Action::Change, &channel.resource_path).await?;
         if !self.store.pause_channel(channel.key).await? && !channel.state.is_living() {
             return Err(ChannelError::Ended);
         }
@@ -25,7 +25,7 @@ impl App {
         id_or_uid: &str,
     ) -> Result<ChannelView, ChannelError> {
         let channel = self.channel(principal, id_or_uid).await?.channel;
-        principal.require_resource(&channel.resource_path)?;
+        self.require_resource(principal, Action::Change, &channel.resource_path).await?;
         if self.store.resume_channel(channel.key, ResumedBy::Owner, self.now()).await? == ResumeOutcome::Ended
         {
             return Err(ChannelError::Ended);
@@ -41,7 +41,7 @@ impl App {
         through_number: i64,
     ) -> Result<ChannelView, ChannelError> {
         let channel = self.channel(principal, id_or_uid).await?.channel;
-        principal.require_resource(&channel.resource_path)?;
+        self.require_resource(principal, Action::Change, &channel.resource_path).await?;
         self.advance(&channel, through_number, "throughNumber", AdvancedBy::Owner).await.map_err(
             |error| match error {
                 ClaimError::Field(error) => ChannelError::Field(error),

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{App, Principal, channels::ChannelError};
+use super::{App, Principal, authorizer::Action, channels::ChannelError};
 use crate::{
     domain::{
         channel::Channel,
@@ -51,7 +51,7 @@ impl App {
         from: ReplayFrom,
     ) -> Result<(String, ChannelView), ChannelError> {
         let channel = self.channel(principal, id_or_uid).await?.channel;
-        principal.require_resource(&channel.resource_path)?;
+        self.require_resource(principal, Action::Change, &channel.resource_path).await?;
         let (field, seq) = match from {
             ReplayFrom::Number(number) if number < 1 => {
                 return Err(FieldError::new("fromNumber", Invalid::Rule("be at least 1")).into());
@@ -86,7 +86,7 @@ impl App {
         which: Redriven,
     ) -> Result<(String, usize), ChannelError> {
         let channel = self.channel(principal, id_or_uid).await?.channel;
-        principal.require_resource(&channel.resource_path)?;
+        self.require_resource(principal, Action::Change, &channel.resource_path).await?;
         if !channel.state.is_living() {
             return Err(ChannelError::Ended);
         }
@@ -107,7 +107,7 @@ impl App {
         ping: Ping,
     ) -> Result<String, ChannelError> {
         let channel = self.channel(principal, id_or_uid).await?.channel;
-        principal.require_resource(&channel.resource_path)?;
+        self.require_resource(principal, Action::Change, &channel.resource_path).await?;
         if !channel.state.is_living() {
             return Err(ChannelError::Ended);
         }

@@ -46,14 +46,26 @@ impl Client {
 
     /// Posts JSON (`null` is an empty body) and reads the JSON answer.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let request = self.http.post(format!("{}{path}", self.base));
         let request = if body.is_null() {
             request
         } else {
             request.header("Content-Type", "application/json").body(body.to_string())
         };
+        self.send(request).await
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.send(self.http.get(format!("{}{path}", self.base))).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Result<(), ClientError> {
+        self.send(self.http.delete(format!("{}{path}", self.base))).await.map(drop)
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Value, ClientError> {
         let unreachable = |source| ClientError::Unreachable { base: self.base.clone(), source };
-        let answer = request.send().await.map_err(unreachable)?;
+        let answer = request.bearer_auth(&self.token).send().await.map_err(unreachable)?;
         let status = answer.status();
         let text = answer.text().await.map_err(unreachable)?;
         if !status.is_success() {

@@ -11,7 +11,7 @@ use super::{
     server::{location_of, retention_of},
 };
 use crate::{
-    app::{App, Scope, Settings},
+    app::{App, Callers, Scope, Settings},
     clock::{Clock, SystemClock},
     config::{Config, Database, SettingsArgs},
     domain::expiry::Lifetimes,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 const TOKEN_TTL: Duration = Duration::from_mins(1);
-const LACKS_MIGRATIONS: &str = "the store lacks migrations: run `watchpost migrate` first";
+pub(super) const LACKS_MIGRATIONS: &str = "the store lacks migrations: run `watchpost migrate` first";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -87,6 +87,15 @@ async fn through(config: &Config, server: &str, job: JobName, run: Run) -> Resul
 }
 
 async fn here(config: &Config, job: JobName, run: Run) -> Result<Value, Failure> {
+    let app = app_here(config).await?;
+    let store = app.store.clone();
+    let report = Jobs::new(app, None).run(job, run).await?;
+    store.close().await;
+    Ok(json!(report))
+}
+
+/// The use cases, on the store itself: for commands beside a server that does not run.
+pub(super) async fn app_here(config: &Config) -> Result<App, Failure> {
     let location = location_of(&config.database);
     let pending = Store::pending_migrations(&location).await?;
     if !pending.is_empty() {
@@ -94,8 +103,8 @@ async fn here(config: &Config, job: JobName, run: Run) -> Result<Value, Failure>
     }
     let store = Store::open(&location, Tasks::current(), Box::new(|_, _| {})).await?;
     let keys = master_key::of_store(config, &store, &SystemEntropy).await?;
-    let app = App {
-        store: store.clone(),
+    Ok(App {
+        store,
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy),
         bells: Bells::default(),
@@ -114,8 +123,6 @@ async fn here(config: &Config, job: JobName, run: Run) -> Result<Value, Failure>
             retention: retention_of(config),
             declared_only: false,
         }),
-    };
-    let report = Jobs::new(app, None).run(job, run).await?;
-    store.close().await;
-    Ok(json!(report))
+        callers: Arc::new(Callers::default()),
+    })
 }

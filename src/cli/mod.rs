@@ -3,6 +3,8 @@
 //! Those that touch an embedded store work beside a running server: they only read, or go through the server, whose
 //! address stands in the lock file.
 
+mod api_keys;
+mod callers;
 mod client;
 mod config;
 mod dev;
@@ -41,6 +43,9 @@ enum Command {
     /// API tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// API keys
+    #[command(subcommand, name = "apikeys")]
+    ApiKeys(api_keys::Command),
     /// Bring the store to this version's schema
     Migrate(migrate::Args),
     /// Jobs that otherwise run by themselves
@@ -76,6 +81,7 @@ pub fn main() -> ExitCode {
             Command::Dev(args) => dev::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Token(TokenCommand::Mint(args)) => token::run(&args),
+            Command::ApiKeys(command) => api_keys::run(command).await,
             Command::Migrate(args) => migrate::run(args).await,
             Command::Job(JobCommand::Run(args)) => job::run(args).await,
             Command::Config(args) => config::run(&args),

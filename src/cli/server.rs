@@ -13,7 +13,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{master_key, serve::store_name};
+use super::{callers, master_key, serve::store_name};
 use crate::{
     app::{self, App, Retention},
     clock::SharedClock,
@@ -132,6 +132,7 @@ impl Server {
                 retention: retention_of(&config),
                 declared_only: config.resources == Resources::Declared,
             }),
+            callers: Arc::new(callers::of(&config, &policy, &clock, entropy.as_ref())?),
         };
         let sender = Sender::new(SenderConfig {
             policy: policy.clone(),

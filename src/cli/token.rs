@@ -78,7 +78,7 @@ pub fn mint(
     Ok(keys.jwt.mint(project, subject, scopes, resources, ttl, SystemClock::new().now())?)
 }
 
-fn read_scopes(text: &str) -> Result<BTreeSet<String>, Failure> {
+pub fn read_scopes(text: &str) -> Result<BTreeSet<String>, Failure> {
     let known = [Scope::Channels, Scope::Events, Scope::Admin].map(Scope::as_str);
     let scopes: BTreeSet<String> =
         text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect();

@@ -53,6 +53,10 @@ pub enum Problem {
     AuthOffBeyondLoopback { listen: SocketAddr },
     #[error("WATCHPOST_PUBLIC_URL is required because WATCHPOST_LISTEN is {listen}, beyond loopback")]
     PublicUrlRequired { listen: SocketAddr },
+    #[error("{} is required beside WATCHPOST_JWKS_URL", table::variable(key))]
+    RequiredByJwksUrl { key: &'static str },
+    #[error("{} means nothing without WATCHPOST_JWKS_URL", table::variable(key))]
+    WithoutJwksUrl { key: &'static str },
     #[error("WATCHPOST_MASTER_KEY is required because WATCHPOST_DATABASE_URL is PostgreSQL")]
     MasterKeyRequired,
     #[error(

@@ -7,6 +7,7 @@
 
 mod error;
 mod flags;
+mod issuer;
 mod secret;
 mod sources;
 mod table;
@@ -26,6 +27,7 @@ use std::{
 
 pub use error::{ConfigError, Origin, Problem};
 pub use flags::SettingsArgs;
+pub use issuer::IssuerConfig;
 pub use secret::{MasterKey, MasterKeyError, Secret};
 pub use table::{SETTINGS, Secrecy, Setting};
 use url::Url;
@@ -60,6 +62,8 @@ pub struct Config {
     pub master_key: Option<MasterKey>,
     pub auth: Auth,
     pub jwt_secret: Option<Secret>,
+    pub issuer: Option<IssuerConfig>,
+    pub authorize_url: Option<Url>,
     pub egress: EgressConfig,
     pub retry: RetryConfig,
     pub attempt_timeout: Duration,
@@ -190,6 +194,8 @@ impl Reader<'_> {
         let master_key = self.optional("MASTER_KEY", values::master_key);
         let auth = self.required("AUTH", values::auth);
         let jwt_secret = self.optional("JWT_SECRET", values::jwt_secret);
+        let issuer = self.issuer();
+        let authorize_url = self.optional("AUTHORIZE_URL", values::service_url);
         let egress = self.egress();
         let retry_schedule = self.required("RETRY_SCHEDULE", values::schedule);
         let retry_window = self.duration("RETRY_WINDOW", MINUTE, DURATION_MAX);
@@ -239,6 +245,8 @@ impl Reader<'_> {
             master_key: master_key?,
             auth: auth?,
             jwt_secret: jwt_secret?,
+            issuer: issuer?,
+            authorize_url: authorize_url?,
             egress: egress?,
             retry: RetryConfig { schedule: retry_schedule?, window: retry_window? },
             attempt_timeout: attempt_timeout?,

@@ -48,7 +48,7 @@ impl Setting {
 
 const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
 
-pub static SETTINGS: [Setting; 34] = [
+pub static SETTINGS: [Setting; 43] = [
     Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
     Setting::hidden(
         "DATABASE_URL",
@@ -75,6 +75,31 @@ pub static SETTINGS: [Setting; 34] = [
         "",
         Secrecy::Secret,
         "Shared secret of at least 32 bytes under which others issue API tokens (HS256)",
+    ),
+    Setting::open(
+        "JWKS_URL",
+        "",
+        "Key set of an external issuer whose tokens are taken as well: https:, or http: inside EGRESS_ALLOW",
+    ),
+    Setting::open("JWT_ISSUER", "", "What the `iss` of an external token must be; required beside JWKS_URL"),
+    Setting::open("JWT_AUDIENCE", "", "What must stand in its `aud`; required beside JWKS_URL"),
+    Setting::open("JWT_PROJECT", "", "The project of all external tokens; else each names its own"),
+    Setting::open("JWT_PROJECT_CLAIM", "project", "The claim that names the project"),
+    Setting::open("JWT_SUBJECT_CLAIM", "sub", "The claim that names the subject"),
+    Setting::open(
+        "JWT_SCOPE_CLAIM",
+        "scope",
+        "The claim that holds the scopes, separated by spaces or as a list",
+    ),
+    Setting::open(
+        "JWT_SCOPE_MAP",
+        "",
+        "What the issuer's words grant, WORD=SCOPE or WORD=SCOPE+SCOPE, separated by commas; else they are the scopes",
+    ),
+    Setting::open(
+        "AUTHORIZE_URL",
+        "",
+        "Asked who an unknown caller is, and whether a caller without `resources` may watch, renew, change or read; https:, or http: inside EGRESS_ALLOW",
     ),
     Setting::open(
         "EGRESS_ALLOW",
@@ -153,22 +178,7 @@ pub static SETTINGS: [Setting; 34] = [
 ];
 
 /// Names that the documentation promises and this version does not honour. Better told than ignored.
-pub static NOT_YET: [&str; 14] = [
-    "TRUSTED_PROXIES",
-    "OPS_LISTEN",
-    "JWKS_URL",
-    "JWT_JWKS_URL",
-    "JWT_ISSUER",
-    "JWT_AUDIENCE",
-    "JWT_PROJECT_CLAIM",
-    "JWT_SUBJECT_CLAIM",
-    "JWT_SCOPE_CLAIM",
-    "JWT_PROJECT",
-    "JWT_SCOPE_MAP",
-    "AUTHORIZE_URL",
-    "EGRESS_PROXY",
-    "DESTINATION_RATE",
-];
+pub static NOT_YET: [&str; 4] = ["TRUSTED_PROXIES", "OPS_LISTEN", "EGRESS_PROXY", "DESTINATION_RATE"];
 
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup {

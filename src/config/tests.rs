@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::domain::issuer::ProjectOf;
 
 const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 const SECRET: &str = "correct horse battery staple, twice";
@@ -114,6 +115,41 @@ fn every_setting_is_read() {
             assert!(text.starts_with(&format!("{} (from --", table::variable(setting.key))), "{text}");
         }
     }
+}
+
+#[test]
+fn an_issuer_is_told_whole_or_not_at_all() {
+    let whole = [
+        ("JWKS_URL", "https://id.example.com/keys"),
+        ("JWT_ISSUER", "https://id.example.com"),
+        ("JWT_AUDIENCE", "watchpost"),
+    ];
+    let issuer = flags(&whole).unwrap().issuer.unwrap();
+    assert_eq!(issuer.jwks_url.as_str(), whole[0].1);
+    assert_eq!((issuer.rules.issuer.as_str(), issuer.rules.audience.as_str()), (whole[1].1, whole[2].1));
+    assert_eq!(issuer.rules.project, ProjectOf::Claim("project".to_owned()));
+    assert_eq!((issuer.rules.subject_claim.as_str(), issuer.rules.scope_claim.as_str()), ("sub", "scope"));
+    let more = [("JWT_PROJECT", "shop"), ("JWT_SCOPE_MAP", "api:watch=channels")];
+    let issuer = flags(&[&whole[..], &more].concat()).unwrap().issuer.unwrap();
+    assert_eq!(issuer.rules.project, ProjectOf::Fixed("shop".to_owned()));
+
+    let errors = |given: Pairs<'_>| Given { flags: given, ..Given::default() }.errors();
+    assert_eq!(
+        errors(&whole[..1]),
+        [
+            "WATCHPOST_JWT_ISSUER is required beside WATCHPOST_JWKS_URL",
+            "WATCHPOST_JWT_AUDIENCE is required beside WATCHPOST_JWKS_URL"
+        ]
+    );
+    assert_eq!(
+        errors(&[whole[1], more[0]]),
+        [
+            "WATCHPOST_JWT_ISSUER means nothing without WATCHPOST_JWKS_URL",
+            "WATCHPOST_JWT_PROJECT means nothing without WATCHPOST_JWKS_URL"
+        ]
+    );
+    let operator = [&whole[..], &[("JWT_SCOPE_MAP", "a=operator")]].concat();
+    assert!(errors(&operator)[0].contains("there is no scope `operator`"));
 }
 
 #[test]

@@ -159,6 +159,26 @@ pub(super) fn base_url(text: &str) -> Reading<Url> {
     Ok(url)
 }
 
+/// A name in somebody else's documents.
+pub(super) fn name(text: &str) -> Reading<String> {
+    if text.chars().any(char::is_control) {
+        return Err("holds control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A service that is asked: a whole URL, with a query where it needs one.
+pub(super) fn service_url(text: &str) -> Reading<Url> {
+    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("not an http: or https: URL".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err("must hold neither a user name nor a password, and no `#`".to_owned());
+    }
+    Ok(url)
+}
+
 pub(super) fn native_prefix(text: &str) -> Reading<String> {
     let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let is_segment =

@@ -34,6 +34,11 @@ pub fn replay_id(now: Timestamp, random: [u8; 10]) -> String {
     format!("rpl_{}", time_ordered(now, random))
 }
 
+/// Names an API key; it is no secret.
+pub fn api_key_id(now: Timestamp, random: [u8; 10]) -> String {
+    format!("key_{}", time_ordered(now, random))
+}
+
 fn time_ordered(now: Timestamp, random: [u8; 10]) -> String {
     let millis = u64::try_from(now.as_millis()).unwrap_or(0);
     Builder::from_unix_timestamp_millis(millis, &random).into_uuid().simple().to_string()

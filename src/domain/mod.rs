@@ -14,6 +14,7 @@ pub mod google_state;
 pub mod headers;
 pub mod id;
 pub mod invalid;
+pub mod issuer;
 pub mod notice;
 pub mod outcome;
 pub mod rate;

@@ -241,7 +241,7 @@ impl Sender {
     }
 }
 
-fn read_roots(path: &PathBuf) -> Result<Vec<reqwest::Certificate>, SetupError> {
+pub(super) fn read_roots(path: &PathBuf) -> Result<Vec<reqwest::Certificate>, SetupError> {
     let pem = std::fs::read(path).map_err(|source| SetupError::CaFile { path: path.clone(), source })?;
     match reqwest::Certificate::from_pem_bundle(&pem) {
         Ok(roots) if !roots.is_empty() => Ok(roots),

@@ -94,18 +94,7 @@ impl JwtKey {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(JwtError::Invalid);
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| JwtError::Invalid)?;
-        // Headers that would have us fetch, choose or understand something are refused, not ignored.
-        if header.alg != Algorithm::HS256
-            || header.jku.is_some()
-            || header.jwk.is_some()
-            || header.x5u.is_some()
-        {
-            return Err(JwtError::Invalid);
-        }
-        if raw_header(token).is_none_or(|header| header.contains("\"crit\"") || header.contains("\"b64\"")) {
-            return Err(JwtError::Invalid);
-        }
+        plain_header(token).filter(|header| header.alg == Algorithm::HS256).ok_or(JwtError::Invalid)?;
         // The library would read the system's clock: the signature is its part, times are ours.
         let mut validation = Validation::new(Algorithm::HS256);
         validation.validate_exp = false;
@@ -131,6 +120,14 @@ impl JwtKey {
         }
         Ok(claims)
     }
+}
+
+/// A token's header. One that would have us fetch, choose or understand something is refused, not ignored.
+pub(super) fn plain_header(token: &str) -> Option<Header> {
+    let header = jsonwebtoken::decode_header(token).ok()?;
+    let asks = header.jku.is_some() || header.jwk.is_some() || header.x5u.is_some();
+    let raw = raw_header(token)?;
+    (!asks && !raw.contains("\"crit\"") && !raw.contains("\"b64\"")).then_some(header)
 }
 
 fn raw_header(token: &str) -> Option<String> {

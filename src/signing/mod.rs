@@ -1,21 +1,35 @@
 //! Everything that signs, verifies or wraps. Pure functions over bytes; keys come in, nothing is stored here.
 
+mod api_key;
 mod claim;
+mod jwks;
 mod jwt;
 mod keys;
 mod seal;
 mod webhook;
 
-use hmac::{Hmac, KeyInit};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 pub use self::{
+    api_key::{ApiKeyText, api_key_hash},
     claim::ClaimKey,
+    jwks::{ExternalError, KeySet, KeySetError},
     jwt::{Claims, JwtError, JwtKey, LIFETIME_MAX, TOKEN_BYTES_MAX},
     keys::Keys,
     seal::{SealError, Sealer, secret_place},
     webhook::{SigningSecret, signed_header},
 };
+
+/// A hash from which nothing can be read without `key`; where one part ends and the next begins is bound in.
+pub fn keyed_hash(key: &[u8; 32], parts: &[&str]) -> [u8; 32] {
+    let mut mac = hmac_sha256(key);
+    for part in parts {
+        mac.update(&part.len().to_be_bytes());
+        mac.update(part.as_bytes());
+    }
+    mac.finalize().into_bytes().into()
+}
 
 /// HMAC-SHA256 under `key`.
 #[expect(clippy::expect_used, reason = "an empty result in place of a MAC would fail open")]

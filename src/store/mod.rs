@@ -6,6 +6,7 @@
 //!
 //! Each query is written once, in the file of its noun; what truly differs lives in `dialect`.
 
+mod api_keys;
 mod attempts;
 mod catalog;
 mod channels;
@@ -44,6 +45,7 @@ use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
+    api_keys::{ApiKey, NewApiKey},
     attempts::{AttemptFilter, AttemptPage, RecordedAttempt},
     catalog::ResourceView,
     channels::{

@@ -181,6 +181,22 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    api_keys (id) {
+        id -> BigInt,
+        project -> Text,
+        key_id -> Text,
+        name -> Nullable<Text>,
+        subject -> Text,
+        scopes -> Text,
+        resources -> Nullable<Text>,
+        hash -> Binary,
+        created_at_ms -> BigInt,
+        expires_at_ms -> Nullable<BigInt>,
+        last_used_at_ms -> Nullable<BigInt>,
+    }
+}
+
 // PostgreSQL only.
 diesel::table! {
     changed_channels (channel) {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use actix_web::web::{Data, ServiceConfig};
 
 use self::guesses::Guesses;
+pub use self::v1::api_key_json;
 use crate::{app::App, jobs::Jobs};
 
 /// What handlers work with.

@@ -38,6 +38,9 @@ const USES: [(&str, &[&str]); 14] = [
             // The address is judged when a channel is opened; that is no I/O.
             "outbound::EgressPolicy",
             "outbound::Refusal",
+            // Who says who callers are is asked through the same gate.
+            "outbound::Fetcher",
+            "outbound::FetchError",
         ],
     ),
     ("jobs", &["app", "engine", "store", "domain"]),
@@ -51,7 +54,7 @@ const LIBRARIES: [(&[&str], &[&str]); 6] = [
     (&["tokio_cron_scheduler"], &["src/jobs/scheduler.rs"]),
     (&["diesel", "diesel_async", "diesel_migrations", "tokio_postgres", "deadpool"], &["src/store/"]),
     (&["actix_web", "actix_http"], &["src/web/", "src/cli/server.rs", "src/cli/dev/bin.rs"]),
-    (&["jsonwebtoken"], &["src/signing/jwt.rs", "src/cli/mod.rs"]),
+    (&["jsonwebtoken"], &["src/signing/", "src/cli/mod.rs"]),
     (&["clap"], &["src/cli/", "src/config/flags.rs"]),
 ];
 

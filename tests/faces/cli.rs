@@ -68,6 +68,27 @@ impl Place {
         assert!(ended.stderr.contains(told), "{arguments:?}: {}", ended.stderr);
     }
 
+    /// Makes, lists and revokes a key; what was made.
+    fn goes_through_a_key(&self) -> Value {
+        let create = ["apikeys", "create", "--project", "p", "--subject", "s", "--name", "n", "--ttl", "1h"];
+        let made = self.json(&create);
+        let again = self.run(&[&create[..], &["--scope", "admin", "--resources", "a/**"]].concat()).stdout;
+        assert!(made["key"].as_str().unwrap().starts_with("wpk_") && again.starts_with("wpk_"), "{again}");
+        let list = ["apikeys", "list", "--project", "p"];
+        let listed = self.json(&list);
+        let items = listed["items"].as_array().unwrap();
+        assert_eq!((items.len(), &items[1]["id"]), (2, &made["id"]), "{listed}");
+        assert_eq!((&items[0]["scopes"][0], &items[0]["resources"][0]), (&"admin".into(), &"a/**".into()));
+        assert!(!listed.to_string().contains("wpk_"), "{listed}");
+        assert_eq!(self.run(&list).stdout.lines().count(), 2);
+        assert_eq!(self.json(&["apikeys", "list", "--project", "q"])["items"], Value::Array(vec![]));
+        let revoke = ["apikeys", "revoke", items[0]["id"].as_str().unwrap(), "--project"];
+        assert_eq!(self.run(&[&revoke[..], &["q"]].concat()).code, 1, "another project's");
+        assert_eq!(self.run(&[&revoke[..], &["p"]].concat()).code, 0);
+        assert_eq!(self.json(&list)["items"].as_array().unwrap().len(), 1);
+        made
+    }
+
     fn start(&self, arguments: &[&str]) -> Running {
         let mut child =
             self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -192,6 +213,9 @@ async fn a_server_says_where_it_is_and_is_no_obstacle_to_commands() {
     for token in [minted["token"].as_str().unwrap(), token.trim()] {
         assert_eq!(Ask::new(address, "GET", "/v1/channels").token(token).send().await.status, 200);
     }
+    let key = place.goes_through_a_key();
+    let key = key["key"].as_str().unwrap();
+    assert_eq!(Ask::new(address, "GET", "/v1/channels").token(key).send().await.status, 200);
     for job in ["expiry", "retry"] {
         let report = place.json(&["job", "run", job]);
         assert_eq!(report["job"], job);
@@ -221,6 +245,7 @@ fn before_the_first_start_commands_say_what_is_missing() {
     let mint = ["token", "mint", "--project", "p", "--subject", "s"];
     place.fails(&mint, 1, "start the server once, or set WATCHPOST_MASTER_KEY");
     place.fails(&["job", "run", "expiry"], 1, "run `watchpost migrate` first");
+    place.fails(&["apikeys", "list", "--project", "p"], 1, "run `watchpost migrate` first");
     place.fails(&["migrate", "--check"], 1, "pending");
     let checked = place.run(&["migrate", "--check", "--json"]);
     let pending: Value = serde_json::from_str(&checked.stdout).unwrap();
@@ -236,6 +261,7 @@ fn before_the_first_start_commands_say_what_is_missing() {
         assert_eq!(place.json(&["job", "run", job])["job"], job);
     }
     assert_eq!(place.run(&mint).code, 0, "the job has made the key");
+    place.goes_through_a_key();
 }
 
 #[test]
@@ -373,6 +399,7 @@ fn commands_work_beside_a_shared_store() {
     assert_eq!(place.run(&["migrate", "--check"]).code, 0);
     assert_eq!(place.json(&["job", "run", "retry"])["report"]["due"], 0);
     assert_eq!(place.run(&["token", "mint", "--project", "p", "--subject", "s"]).code, 0);
+    place.goes_through_a_key();
     server.terminate();
 }
 

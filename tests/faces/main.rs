@@ -14,12 +14,14 @@
 mod support;
 
 mod access;
+mod api_keys;
 mod bad_channels;
 mod bad_events;
 mod bad_google;
 mod bad_queries;
 mod cli;
 mod http;
+mod matrix;
 mod publishing;
 mod server;
 mod wrong;

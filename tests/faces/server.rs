@@ -124,6 +124,12 @@ impl TestServer {
         }
     }
 
+    /// The bytes of every file of an embedded store, and of what lies beside it.
+    pub fn files(&self) -> Vec<Vec<u8>> {
+        let files = std::fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.is_file()).map(|path| std::fs::read(path).unwrap()).collect()
+    }
+
     pub async fn stop(mut self) {
         self.server.take().unwrap().stop().await;
     }

@@ -138,7 +138,14 @@ impl TestApp {
 
     /// What a start on the database of `base` says when it fails.
     pub async fn refusal_on(base: &Arc<Base>) -> String {
-        Self::new(Arc::clone(base)).come_up().await.expect_err("the start is refused")
+        Self::refusal_with(base, &[]).await
+    }
+
+    /// The same with settings of its own.
+    pub async fn refusal_with(base: &Arc<Base>, settings: &[(&str, &str)]) -> String {
+        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut app = Self { settings, ..Self::new(Arc::clone(base)) };
+        app.come_up().await.expect_err("the start is refused")
     }
 
     async fn come_up(&mut self) -> Result<(), String> {

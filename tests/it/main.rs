@@ -34,6 +34,7 @@ macro_rules! on_both {
 
 mod acceptance;
 mod app;
+mod authorizer;
 mod base;
 mod catalogue;
 mod catch_up;
@@ -46,6 +47,7 @@ mod filters;
 mod formats;
 mod google;
 mod http;
+mod issuer;
 mod ledger;
 mod lifecycle;
 mod moves;

@@ -55,7 +55,7 @@ async fn resources_are_declared_listed_and_read(kind: Kind) {
     let id = made["resourceId"].as_str().unwrap();
     let one = format!("/v1/resources/{id}");
     let reader = app.token_for(PROJECT, SUBJECT, "channels", &["orders/17"]);
-    assert_eq!(app.call("GET", &one, &reader, None).await.status, 403);
+    assert_eq!(app.call("GET", &one, &reader, None).await.status, 404);
     let seen = app.call("GET", "/v1/resources", &reader, None).await.json();
     assert_eq!(seen["items"].as_array().unwrap().len(), 1, "what it may watch: {seen}");
     let foreign = app.token("else", SUBJECT, "admin");

@@ -192,7 +192,7 @@ async fn what_no_bell_told_of_is_found(kind: Kind) {
     opened(&app, &receiver, "level").await;
     app.settle().await;
     let mute = Arc::new(mute(&app).await);
-    let principal = mute.authenticate(|| Ok(Some(app.token(PROJECT, SUBJECT, SCOPES)))).unwrap();
+    let principal = mute.authenticate(|| Ok(Some(app.token(PROJECT, SUBJECT, SCOPES)))).await.unwrap();
     let event = || Draft {
         resources: vec![RESOURCE.to_owned()],
         name: "order.changed".to_owned(),
@@ -245,7 +245,7 @@ async fn more_channels_than_a_page() {
     let mut app = TestApp::start(Kind::Sqlite).await;
     let receiver = Receiver::start().await;
     let mute = mute(&app).await;
-    let principal = mute.authenticate(|| Ok(Some(app.token(PROJECT, SUBJECT, SCOPES)))).unwrap();
+    let principal = mute.authenticate(|| Ok(Some(app.token(PROJECT, SUBJECT, SCOPES)))).await.unwrap();
     for at in 0..CHANNELS {
         mute.open_channel(&principal, opening(&format!("c{at}"), receiver.url("/"))).await.unwrap();
     }

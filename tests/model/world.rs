@@ -154,7 +154,7 @@ impl World {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let starting = runtime.spawn(async { Server::start(parts).await.map_err(|error| error.to_string()) });
         let server = in_time("the server to start", starting).await.unwrap().unwrap();
-        let owner = Owner::new(principal(&server.app));
+        let owner = Owner::new(principal(&server.app).await);
         self.node = Some(Node { server, runtime, owner });
     }
 
@@ -263,9 +263,9 @@ impl Drop for World {
 }
 
 /// The back end and its customer in one.
-fn principal(app: &App) -> Principal {
+async fn principal(app: &App) -> Principal {
     let scopes: BTreeSet<String> = ["channels", "events"].map(str::to_owned).into();
     let year = Duration::from_hours(24 * 365);
     let token = app.keys.jwt.mint(PROJECT, "liz", &scopes, &[], year, app.now()).unwrap();
-    app.authenticate(|| Ok(Some(token))).unwrap()
+    app.authenticate(|| Ok(Some(token))).await.unwrap()
 }

@@ -21,6 +21,7 @@ const CHANNELS: &str = concat!(
 const LEDGER: &str = include_str!("../../src/web/v1/ledger.rs");
 const FATES: &str = include_str!("../../src/web/v1/fates.rs");
 const PUBLISH: &str = include_str!("../../src/web/v1/publish.rs");
+const API_KEYS: &str = include_str!("../../src/web/v1/api_keys.rs");
 const FEED: &str = include_str!("../../src/web/v1/events.rs");
 
 type Names = BTreeSet<String>;
@@ -176,6 +177,7 @@ fn request_bodies() {
         assert_eq!(described, names(within));
     }
     assert_eq!(properties(&document, "NewEvent"), taken(PUBLISH, "event", &["draft", "changed", "payload"]));
+    assert_eq!(properties(&document, "NewApiKey"), taken(API_KEYS, "key", &["read"]));
     assert_eq!(properties(&document, "NewEvents"), taken(PUBLISH, "object", &["read"]));
 }
 
@@ -192,6 +194,7 @@ fn query_parameters_and_headers() {
     assert_eq!(described("/channels", "get"), read(CHANNELS, "list"));
     assert_eq!(described("/channels/{id}/attempts", "get"), read(LEDGER, "attempts"));
     assert_eq!(described("/channels/{id}/parked", "get"), read(LEDGER, "parked"));
+    assert_eq!(described("/apikeys", "get"), read(API_KEYS, "list"));
     assert_eq!(described("/events/{id}", "get"), read(FATES, "show"));
     assert_eq!(described("/events", "get"), read(FEED, "feed"));
     assert_eq!(described("/events", "post"), read(PUBLISH, "publish"));
@@ -219,6 +222,11 @@ fn answers() {
         assert!(parked.remove("watchpost.channel.sync") && parked.remove("sync"));
         parked
     });
+    let mut key = words(API_KEYS, "key_json");
+    assert!(!key.contains("key"), "its text is shown once");
+    assert_eq!(properties(&document, "ApiKey"), key);
+    key.insert("key".to_owned());
+    assert_eq!(properties(&document, "CreatedApiKey"), key);
     assert_eq!(properties(&document, "Fate"), words(FATES, "fate_json"));
     let mut cursor: Names = shown("view_json").union(&shown("detail_json")).cloned().collect();
     assert!(cursor.remove("cursor") && cursor.remove("lastAttempt"));

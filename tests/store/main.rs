@@ -30,6 +30,7 @@ macro_rules! on_both {
     };
 }
 
+mod api_keys;
 mod base;
 mod build;
 mod changing;

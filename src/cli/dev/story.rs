@@ -152,7 +152,7 @@ impl Story {
         };
         for view in self.app.store.channels(owner, filter).await? {
             if view.channel.id.starts_with("demo-") && view.channel.address.ends_with(bin::PATH) {
-                let principal = self.app.authenticate(|| Ok(Some(self.token.clone())))?;
+                let principal = self.app.authenticate(|| Ok(Some(self.token.clone()))).await?;
                 self.app.stop_channel(&principal, &view.channel.id).await?;
             }
         }

@@ -109,6 +109,8 @@ impl From<AccessError> for GoogleError {
             AccessError::Invalid => {
                 Self::new(401, "authError", "Invalid Credentials").at("header", "Authorization")
             }
+            AccessError::NotThere => Self::new(404, "notFound", "Not Found"),
+            AccessError::Unavailable => Self::new(503, "backendError", "Backend Error"),
             AccessError::Scope(_) | AccessError::Resource => {
                 Self::new(403, "insufficientPermissions", "Request had insufficient authentication scopes.")
             }

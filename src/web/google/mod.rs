@@ -48,13 +48,13 @@ fn answer(outcome: Result<HttpResponse, GoogleError>, request: &HttpRequest) -> 
 }
 
 /// Google's clients send a bearer token, or put it into the query.
-fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, GoogleError> {
+async fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, GoogleError> {
     let token = || {
         let query = Query::of(request);
         let given = |name: &&str| query.get(name).map(str::to_owned);
         Ok(bearer(request)?.or_else(|| QUERY_CREDENTIALS.iter().find_map(given)))
     };
-    Ok(web.app.authenticate(token)?)
+    Ok(web.app.authenticate(token).await?)
 }
 
 async fn read_body(payload: Payload, web: &Web) -> Result<web::Bytes, GoogleError> {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub async fn handle(request: &HttpRequest, payload: Payload, web: &Web) -> Result<HttpResponse, GoogleError> {
-    let principal = authenticate(request, web)?;
+    let principal = authenticate(request, web).await?;
     let body = read_body(payload, web).await?;
     let mut channel = Object::parse(&body)?;
     let id = channel.take_required_string("id")?;

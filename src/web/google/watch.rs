@@ -24,7 +24,7 @@ pub async fn handle(
     web: &Web,
     resource: &str,
 ) -> Result<HttpResponse, GoogleError> {
-    let principal = authenticate(request, web)?;
+    let principal = authenticate(request, web).await?;
     let parameters = Query::of(request);
     if resource == "drive/v3/changes" && parameters.get("pageToken").is_none() {
         return Err(GoogleError::required_parameter("pageToken"));

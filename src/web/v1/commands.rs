@@ -27,13 +27,13 @@ use crate::{
 const BODY_BYTES_MAX: usize = PING_BYTES_MAX + 16 * 1_024;
 
 pub async fn pause(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let view = web.app.pause_channel(&principal, &id).await?;
     Ok(json_answer(StatusCode::OK, &view_json(&view)))
 }
 
 pub async fn resume(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let view = web.app.resume_channel(&principal, &id).await?;
     Ok(json_answer(StatusCode::OK, &view_json(&view)))
 }
@@ -44,7 +44,7 @@ pub async fn skip(
     payload: Payload,
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let mut body = Object::parse(&bytes)?;
     let through = body.take_required_whole_number("throughNumber")?;
@@ -58,7 +58,7 @@ pub async fn rotate_claim(
     id: Path<String>,
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let claim_url = web.app.rotate_claim(&principal, &id).await?;
     Ok(json_answer(StatusCode::OK, &json!({ "claimUrl": claim_url })))
 }
@@ -70,7 +70,7 @@ pub async fn renew(
     payload: Payload,
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let expiry = match optional(&bytes)? {
         None => ChangeRequest::default().expiry,
@@ -91,7 +91,7 @@ pub async fn ping(
     payload: Payload,
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let mut ping = Ping::default();
     if let Some(mut body) = optional(&bytes)? {
@@ -109,7 +109,7 @@ pub async fn replay(
     payload: Payload,
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let mut body = Object::parse(&bytes)?;
     let from = match (body.take_whole_number("fromNumber")?, body.take_time("fromTime")?) {
@@ -134,7 +134,7 @@ pub async fn redrive(
     payload: Payload,
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let which = match optional(&bytes)? {
         None => Redriven::All,

@@ -20,7 +20,7 @@ use crate::{
 const PAGE_DEFAULT: i64 = 100;
 
 pub async fn feed(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let query = Query::read(&request, &["resource", "after", "syncToken", "limit", "wait"])?;
     let page = web.app.feed(&principal, read(&query)?).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(page_json(&page)? + "\n"))

@@ -16,7 +16,7 @@ use crate::{
 const PAGE_DEFAULT: i64 = 50;
 
 pub async fn show(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let query = Query::read(&request, &["limit", "pageToken"])?;
     let limit = query.number("limit", PAGE_DEFAULT, 1, PAGE_MAX)?;
     let after = read_page_token(query.get("pageToken"))?.map(place_of);

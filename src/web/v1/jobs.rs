@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub async fn run(request: HttpRequest, name: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    authenticate(&request, &web)?.require(Scope::Operator)?;
+    authenticate(&request, &web).await?.require(Scope::Operator)?;
     let job = JobName::parse(&name).ok_or_else(|| Problem::not_found("job"))?;
     let run = read(&Query::read(&request, &["dryRun"])?, job)?;
     let report = web.jobs.run(job, run).await?;

@@ -32,7 +32,7 @@ pub async fn attempts(
     id: Path<String>,
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let query = Query::read(&request, &["outcome", "number", "after", "before", "limit", "pageToken"])?;
     let limit = query.number("limit", PAGE_DEFAULT, 1, PAGE_MAX)?;
     let token = read_page_token(query.get("pageToken"))?;
@@ -59,7 +59,7 @@ fn read_filter(query: &Query) -> Result<AttemptFilter, FieldError> {
 }
 
 pub async fn parked(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let query = Query::read(&request, &["limit", "pageToken"])?;
     let limit = query.number("limit", PAGE_DEFAULT, 1, PARKED_PAGE_MAX)?;
     let after = read_page_token(query.get("pageToken"))?;

@@ -1,5 +1,6 @@
 //! The native API: camelCase JSON, times in RFC 3339, problems in RFC 9457, lists as `{items, nextPageToken}`.
 
+mod api_keys;
 mod channels;
 mod commands;
 mod erasure;
@@ -19,7 +20,7 @@ use actix_web::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
 
-pub use self::problem::Problem;
+pub use self::{api_keys::key_json as api_key_json, problem::Problem};
 use super::{Web, extract::bearer};
 use crate::{
     app::Principal,
@@ -53,11 +54,14 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/resources"), web::put().to(resources::put));
     config.route(&path("/resources/{resourceId}"), web::get().to(resources::get));
     config.route(&path("/resources/{resourceId}"), web::delete().to(resources::delete));
+    config.route(&path("/apikeys"), web::post().to(api_keys::create));
+    config.route(&path("/apikeys"), web::get().to(api_keys::list));
+    config.route(&path("/apikeys/{id}"), web::delete().to(api_keys::revoke));
     config.route(&path("/jobs/{name}"), web::post().to(jobs::run));
 }
 
-fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {
-    Ok(web.app.authenticate(|| bearer(request))?)
+async fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {
+    Ok(web.app.authenticate(|| bearer(request)).await?)
 }
 
 /// A JSON answer, with the newline that a terminal wants.

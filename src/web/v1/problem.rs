@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::{
     app::{
         AccessError,
+        api_keys::KeyError,
         channels::ChannelError,
         claims::ClaimError,
         erasure::ErasureError,
@@ -107,12 +108,15 @@ impl Responder for Problem {
 impl From<AccessError> for Problem {
     fn from(error: AccessError) -> Self {
         let (status, code) = match error {
+            AccessError::NotThere => return Self::not_found("resource"),
             AccessError::Missing => (401, "credentialsMissing"),
             AccessError::Invalid => (401, "credentialsInvalid"),
             AccessError::Scope(_) => (403, "scopeMissing"),
             AccessError::Resource => (403, "resourceNotAllowed"),
+            AccessError::Unavailable => (503, "accessUnavailable"),
         };
-        Self::new(status, code, error.to_string())
+        let retry_after_seconds = (status == 503).then_some(1);
+        Self { retry_after_seconds, ..Self::new(status, code, error.to_string()) }
     }
 }
 
@@ -238,6 +242,17 @@ impl From<ClaimError> for Problem {
             ClaimError::Field(error) => error.into(),
             ClaimError::Ended => Self::new(409, "channelEnded", error.to_string()),
             ClaimError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Access(error) => error.into(),
+            KeyError::Field(error) => error.into(),
+            KeyError::NotFound => Self::not_found("key"),
+            KeyError::Store(error) => error.into(),
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::{
 const OCTETS: &str = "application/octet-stream";
 
 pub async fn publish(request: HttpRequest, payload: Body, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     principal.require(Scope::Events)?;
     let idempotency_key = idempotency_key(&request)?;
     let query = Query::read(&request, &["resource", "name", "id", "state", "changed"])?;

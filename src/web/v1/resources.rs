@@ -23,7 +23,7 @@ const BODY_BYTES_MAX: usize = 16 * 1_024;
 const PAGE_DEFAULT: i64 = 50;
 
 pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let query = Query::read(&request, &["limit", "pageToken"])?;
     let limit = query.number("limit", PAGE_DEFAULT, 1, PAGE_MAX)?;
     let after = read_page_token(query.get("pageToken"))?.map(ResourceKey);
@@ -36,13 +36,13 @@ pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, 
 }
 
 pub async fn get(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let view = web.app.resource(&principal, &id).await?;
     Ok(json_answer(StatusCode::OK, &resource_json(&view)))
 }
 
 pub async fn put(request: HttpRequest, payload: Payload, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let mut body = Object::parse(&bytes)?;
     let resource = body.take_required_string("resource")?;
@@ -53,7 +53,7 @@ pub async fn put(request: HttpRequest, payload: Payload, web: Data<Web>) -> Resu
 }
 
 pub async fn delete(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     Ok(match web.app.delete_resource(&principal, &id).await? {
         Deleted::Entirely => HttpResponse::NoContent().finish(),
         Deleted::InPart => HttpResponse::Accepted().finish(),

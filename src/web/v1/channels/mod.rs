@@ -43,7 +43,7 @@ const BODY_BYTES_MAX: usize = 64 * 1_024;
 const PAGE_DEFAULT: i64 = 50;
 
 pub async fn open(request: HttpRequest, payload: Payload, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let opened = web.app.open_channel(&principal, read_open(Object::parse(&bytes)?, None)?).await?;
     Ok(json_answer(StatusCode::CREATED, &opened_json(&web.app, &opened)))
@@ -56,7 +56,7 @@ pub async fn put(
     payload: Payload,
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let open = read_open(Object::parse(&bytes)?, Some(id.as_str()))?;
     match web.app.open_channel(&principal, open.clone()).await {
@@ -138,13 +138,13 @@ fn in_full(given: OptionsRequest) -> OptionsRequest {
 }
 
 pub async fn get(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let detail = web.app.channel_detail(&principal, &id).await?;
     Ok(json_answer(StatusCode::OK, &detail_json(&detail)))
 }
 
 pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let query = Query::read(&request, &["resource", "state", "subject", "metadata.*", "limit", "pageToken"])?;
     let limit = query.number("limit", PAGE_DEFAULT, 1, PAGE_MAX)?;
     let resource = query
@@ -193,7 +193,7 @@ pub async fn patch(
     payload: Payload,
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let change = read_change(Object::parse(&bytes)?)?;
     let changed = web.app.change_channel(&principal, &id, change).await?;
@@ -201,7 +201,7 @@ pub async fn patch(
 }
 
 pub async fn delete(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
-    let principal = authenticate(&request, &web)?;
+    let principal = authenticate(&request, &web).await?;
     web.app.stop_channel(&principal, &id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
