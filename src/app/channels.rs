@@ -14,9 +14,11 @@ use crate::{
         id,
         invalid::{FieldError, InField, Invalid},
         resource::ResourcePath,
+        secret::RETIRING_MAX,
+        time::Timestamp,
     },
     outbound::Refusal,
-    signing::{SigningSecret, secret_place},
+    signing::SigningSecret,
     store::{ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner, StoreError},
 };
 
@@ -92,6 +94,13 @@ pub enum ChannelError {
     Ended,
     #[error("the channel is paused: nothing leaves it until it is resumed")]
     Paused,
+    #[error("the channel is signed by no secret: there is none to replace")]
+    Unsigned,
+    #[error(
+        "{RETIRING_MAX} earlier secrets still sign, the first of them until {}: wait, or shorten the overlap",
+        first_gone_at.to_rfc3339()
+    )]
+    TooManySecrets { first_gone_at: Timestamp },
     /// Retention took what was asked for.
     #[error(
         "what was asked for is kept no longer: the channel's log begins at message number {earliest_number}"
@@ -130,10 +139,7 @@ impl App {
         let expires_at =
             self.settings.lifetimes.resolve(request.expiry, now).map_err(ChannelError::Expiry)?;
         let secret = self.secret(&request)?;
-        let sealed_secret = secret.as_ref().map(|secret| {
-            let place = secret_place(&principal.project, &uid);
-            self.keys.sealer.seal(secret.as_bytes(), &place, self.entropy.bytes())
-        });
+        let sealed_secret = secret.as_ref().map(|secret| self.seal_secret(&principal.project, &uid, secret));
         let payload = request.payload.unwrap_or_else(|| carries_payload(request.format, &path));
         let new = NewChannel {
             uid,
@@ -150,7 +156,7 @@ impl App {
             catch_up: request.catch_up.unwrap_or(if payload { CatchUp::All } else { CatchUp::Latest }),
             expires_at,
             options,
-            sealed_secret: sealed_secret.transpose().map_err(|_| StoreError::Unwritable("secret"))?,
+            sealed_secret: sealed_secret.transpose()?,
         };
         match self.store.open_channel(new, now).await? {
             OpenOutcome::IdTaken => Err(ChannelError::IdTaken(id)),

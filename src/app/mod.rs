@@ -18,6 +18,7 @@ pub mod renewal;
 pub mod replay;
 pub mod resources;
 pub mod retention;
+pub mod secrets;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     invalid::{Invalid, header_safe},
     resource::ResourcePath,
+    secret::RetiringSecret,
     time::Timestamp,
 };
 
@@ -168,6 +169,8 @@ pub struct Channel {
     pub options: ChannelOptions,
     /// The signing secret, sealed under the master key.
     pub sealed_secret: Option<Vec<u8>>,
+    /// Those before it that sign as well.
+    pub retiring_secrets: Vec<RetiringSecret>,
     /// How often the claim URL was replaced.
     pub claim_rotation: i64,
     /// When the channel's present life began: at its opening or its last renewal.

@@ -19,6 +19,7 @@ pub mod outcome;
 pub mod rate;
 pub mod renewal;
 pub mod resource;
+pub mod secret;
 pub mod settled;
 pub mod time;
 pub mod waiting;

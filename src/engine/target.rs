@@ -8,7 +8,9 @@ use std::sync::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    domain::{channel::Channel, event::Event, filter::EventFilter, headers, notice::NoticeKind},
+    domain::{
+        channel::Channel, event::Event, filter::EventFilter, headers, notice::NoticeKind, time::Timestamp,
+    },
     outbound::{Address, EgressPolicy, Origin, Refusal},
     signing::{Sealer, SigningSecret, secret_place},
 };
@@ -22,6 +24,8 @@ pub struct Target {
     /// The owner's own headers.
     pub headers: HeaderMap,
     pub secret: Option<SigningSecret>,
+    /// Those before it that sign as well, each up to a moment.
+    retiring: Vec<(SigningSecret, Timestamp)>,
     /// What the channel wants; everything where there is none.
     pub filter: Option<Arc<EventFilter>>,
     origin: Origin,
@@ -35,18 +39,22 @@ impl Target {
         let (address, origin) = place_of(policy, &channel.address);
         let notices_to =
             channel.options.lifecycle_address.as_deref().map(|address| place_of(policy, address));
-        let secret = channel.sealed_secret.as_deref().and_then(|sealed| {
+        let open = |sealed: &[u8]| {
             let opened = sealer.open(sealed, &secret_place(&channel.project, &channel.uid));
             if opened.is_err() {
-                tracing::error!(channel.uid = %channel.uid, "the signing secret does not open under this master key");
+                tracing::error!(channel.uid = %channel.uid, "a signing secret does not open under this master key");
             }
             opened.ok().map(SigningSecret::from_bytes)
-        });
+        };
+        let secret = channel.sealed_secret.as_deref().and_then(open);
+        let retiring = &channel.retiring_secrets;
+        let retiring = retiring.iter().filter_map(|old| Some((open(&old.sealed)?, old.until))).collect();
         Self {
             headers: owner_headers(&channel, header_prefix),
             filter: channel.options.filter(&channel.resource_path).map(Arc::new),
             address,
             secret,
+            retiring,
             origin,
             notices_to,
             stale: AtomicBool::new(false),
@@ -80,6 +88,12 @@ impl Target {
 
     pub fn make_stale(&self) {
         self.stale.store(true, Ordering::Release);
+    }
+
+    /// What signs at `now`, the present secret first.
+    pub fn secrets(&self, now: Timestamp) -> impl Iterator<Item = &SigningSecret> {
+        let retiring = self.retiring.iter().filter(move |(_, until)| now < *until);
+        self.secret.iter().chain(retiring.map(|(secret, _)| secret))
     }
 
     /// A channel with a secret that does not open must not send unsigned.

@@ -14,7 +14,7 @@ pub use self::{
     jwt::{Claims, JwtError, JwtKey, LIFETIME_MAX, TOKEN_BYTES_MAX},
     keys::Keys,
     seal::{SealError, Sealer, secret_place},
-    webhook::{SigningSecret, signed_header},
+    webhook::{SigningSecret, sign},
 };
 
 /// HMAC-SHA256 under `key`.

@@ -48,8 +48,8 @@ impl SigningSecret {
     }
 }
 
-/// The value of `webhook-signature`. `id` must not contain a dot, or the signed string would be ambiguous.
-pub fn signed_header(secret: &SigningSecret, id: &str, at: Timestamp, body: &[u8]) -> String {
+/// One signature of `webhook-signature`. `id` must not contain a dot, or the signed string would be ambiguous.
+pub fn sign(secret: &SigningSecret, id: &str, at: Timestamp, body: &[u8]) -> String {
     debug_assert!(!id.contains('.'), "a dotted id makes the signed string ambiguous");
     let mut mac = hmac_sha256(&secret.0);
     mac.update(id.as_bytes());
@@ -64,24 +64,24 @@ pub fn signed_header(secret: &SigningSecret, id: &str, at: Timestamp, body: &[u8
 mod tests {
     use super::*;
 
-    fn sign(secret: &str, id: &str, seconds: i64, body: &[u8]) -> String {
+    fn signed(secret: &str, id: &str, seconds: i64, body: &[u8]) -> String {
         let secret = SigningSecret::parse(secret).unwrap();
-        signed_header(&secret, id, Timestamp::from_millis(seconds * 1_000), body)
+        super::sign(&secret, id, Timestamp::from_millis(seconds * 1_000), body)
     }
 
     #[test]
     fn published_and_computed_vectors() {
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         assert_eq!(
-            sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#),
+            signed(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#),
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
         assert_eq!(
-            sign(secret, "msg_1", 1_700_000_000, b""),
+            signed(secret, "msg_1", 1_700_000_000, b""),
             "v1,gSiPCGkMwgBPwtqun+0WQGJwP7wCS5MuBHUR5RLZhOo="
         );
         assert_eq!(
-            sign(secret, "msg_2", 1_700_000_000, r#"{"n":9007199254740993,"s":"é\u0000"}"#.as_bytes()),
+            signed(secret, "msg_2", 1_700_000_000, r#"{"n":9007199254740993,"s":"é\u0000"}"#.as_bytes()),
             "v1,sonw083sQBRV+LBRDGmJ3+foBgLO1b7/cllZwBzSsVU="
         );
     }

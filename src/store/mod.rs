@@ -48,7 +48,7 @@ pub use self::{
     catalog::ResourceView,
     channels::{
         AdvanceOutcome, AdvancedBy, ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome,
-        Owner, PastFilter, ReplayOutcome, ResumeOutcome, ResumedBy,
+        Owner, PastFilter, ReplayOutcome, ResumeOutcome, ResumedBy, RotateOutcome, SecretRotation,
     },
     checkpoint::{Attempt, Checkpoint, Checkpointed, EndedRange, OUTCOMES_MAX, Parked, Retrying},
     deletion::{Deletion, RESOURCE_DELETED},

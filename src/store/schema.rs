@@ -80,6 +80,7 @@ diesel::table! {
         replay_id -> Nullable<Text>,
         replay_through -> Nullable<BigInt>,
         replays -> BigInt,
+        retiring_secrets -> Nullable<Text>,
     }
 }
 

@@ -15,7 +15,7 @@ const WATCH: &str = "{\"id\":\"g\",\"type\":\"web_hook\",\"address\":\"http://12
 const GOOGLE_STOP: &str = "/calendar/v3/channels/stop";
 
 /// Every native route with a body that it accepts, and the scope that it needs.
-const ROUTES: [(&str, &str, &str, &str); 19] = [
+const ROUTES: [(&str, &str, &str, &str); 20] = [
     ("POST", "/v1/events", EVENT, "events"),
     ("POST", "/v1/events?resource=a&name=a.b", "x", "events"),
     ("GET", "/v1/events?resource=a/b", "", "channels"),
@@ -31,6 +31,7 @@ const ROUTES: [(&str, &str, &str, &str); 19] = [
     ("POST", "/v1/channels/x/resume", "", "channels"),
     ("POST", "/v1/channels/x/skip", "{\"throughNumber\":1}", "channels"),
     ("POST", "/v1/channels/x/claim/rotate", "", "channels"),
+    ("POST", "/v1/channels/x/secret/rotate", "", "channels"),
     ("POST", "/v1/channels/x/renew", "", "channels"),
     ("POST", "/v1/channels/x/ping", "", "channels"),
     ("POST", "/v1/channels/x/replay", "{\"fromNumber\":2}", "channels"),
@@ -38,11 +39,12 @@ const ROUTES: [(&str, &str, &str, &str); 19] = [
 ];
 
 /// What an owner does to a channel, with bodies that are accepted.
-const COMMANDS: [(&str, &str); 8] = [
+const COMMANDS: [(&str, &str); 9] = [
     ("pause", ""),
     ("resume", ""),
     ("skip", "{\"throughNumber\":1}"),
     ("claim/rotate", ""),
+    ("secret/rotate", ""),
     ("renew", ""),
     ("ping", ""),
     ("replay", "{\"fromNumber\":2}"),

@@ -55,5 +55,6 @@ mod resources;
 mod restart;
 mod retention;
 mod retry;
+mod secrets;
 mod storm;
 mod window;

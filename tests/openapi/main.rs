@@ -18,6 +18,7 @@ const CHANNELS: &str = concat!(
     include_str!("../../src/web/v1/channels/read.rs"),
     include_str!("../../src/web/v1/channels/show.rs"),
 );
+const COMMANDS: &str = include_str!("../../src/web/v1/commands.rs");
 const LEDGER: &str = include_str!("../../src/web/v1/ledger.rs");
 const FATES: &str = include_str!("../../src/web/v1/fates.rs");
 const PUBLISH: &str = include_str!("../../src/web/v1/publish.rs");
@@ -176,6 +177,7 @@ fn request_bodies() {
         assert_eq!(described, names(within));
     }
     assert_eq!(properties(&document, "NewEvent"), taken(PUBLISH, "event", &["draft", "changed", "payload"]));
+    assert_eq!(properties(&document, "SecretRotation"), taken(COMMANDS, "body", &["read_rotation"]));
     assert_eq!(properties(&document, "NewEvents"), taken(PUBLISH, "object", &["read"]));
 }
 

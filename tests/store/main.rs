@@ -49,3 +49,4 @@ mod races;
 mod resources;
 mod retention;
 mod scale;
+mod secrets;

@@ -146,15 +146,15 @@ pub fn render(notification: &Notification<'_>, own: &OwnHeaders) -> Rendered {
         Subject::Sync | Subject::Event { .. } => id::webhook_id(&target.channel.uid, notification.number),
     };
     put(headers, WEBHOOK_ID, &webhook_id);
-    if let Some(secret) = &target.secret {
+    let signatures: Vec<String> = target
+        .secrets(notification.now)
+        .map(|secret| signing::sign(secret, &webhook_id, notification.now, &rendered.body))
+        .collect();
+    if !signatures.is_empty() || target.channel.format != Format::Google {
         put(headers, WEBHOOK_TIMESTAMP, &notification.now.as_seconds().to_string());
-        put(
-            headers,
-            WEBHOOK_SIGNATURE,
-            &signing::signed_header(secret, &webhook_id, notification.now, &rendered.body),
-        );
-    } else if target.channel.format != Format::Google {
-        put(headers, WEBHOOK_TIMESTAMP, &notification.now.as_seconds().to_string());
+    }
+    if !signatures.is_empty() {
+        put(headers, WEBHOOK_SIGNATURE, &signatures.join(" "));
     }
     common(notification, own, headers);
     for (name, value) in &target.headers {

@@ -49,6 +49,7 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/channels/{id}/resume"), web::post().to(commands::resume));
     config.route(&path("/channels/{id}/skip"), web::post().to(commands::skip));
     config.route(&path("/channels/{id}/claim/rotate"), web::post().to(commands::rotate_claim));
+    config.route(&path("/channels/{id}/secret/rotate"), web::post().to(commands::rotate_secret));
     config.route(&path("/resources"), web::get().to(resources::list));
     config.route(&path("/resources"), web::put().to(resources::put));
     config.route(&path("/resources/{resourceId}"), web::get().to(resources::get));

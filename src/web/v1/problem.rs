@@ -222,6 +222,8 @@ impl From<ChannelError> for Problem {
             ChannelError::NotOwner => Self::new(403, "notOwner", error.to_string()),
             ChannelError::Ended => Self::new(409, "channelEnded", error.to_string()),
             ChannelError::Paused => Self::new(409, "channelPaused", error.to_string()),
+            ChannelError::Unsigned => Self::new(409, "channelUnsigned", error.to_string()),
+            ChannelError::TooManySecrets { .. } => Self::new(409, "tooManySecrets", error.to_string()),
             ChannelError::Lost { earliest_number } => Self {
                 more: Some(("earliestNumber", earliest_number)),
                 ..Self::new(410, "expired", error.to_string())

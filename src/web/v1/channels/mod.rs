@@ -88,7 +88,7 @@ async fn replace(
     if open.secret.is_some() {
         return Err(Problem::from(FieldError::new(
             "secret",
-            Invalid::Rule("be given only when the channel is opened"),
+            Invalid::Rule("be given only when the channel is opened; secret/rotate replaces it"),
         )));
     }
     let given =

@@ -1,0 +1,2 @@
+drop index channels_retiring_idx;
+alter table channels drop column retiring_secrets;
