@@ -57,4 +57,5 @@ mod retention;
 mod retry;
 mod secrets;
 mod storm;
+mod verifiers;
 mod window;
