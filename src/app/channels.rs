@@ -271,7 +271,7 @@ impl App {
     }
 
     fn secret(&self, request: &OpenRequest) -> Result<Option<SigningSecret>, FieldError> {
-        if schemes(request).is_empty() {
+        if !schemes(request).contains(&SignatureScheme::V1) {
             if request.secret.is_some() {
                 return Err(FieldError::new("secret", Invalid::Rule("come with signatures that use it")));
             }

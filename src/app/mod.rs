@@ -19,6 +19,7 @@ pub mod replay;
 pub mod resources;
 pub mod retention;
 pub mod secrets;
+pub mod signing_keys;
 
 use std::sync::Arc;
 

@@ -36,6 +36,8 @@ pub struct Retired {
     pub first_answers: u64,
     /// Signing secrets that were replaced and have had their time.
     pub secrets: u64,
+    /// The server's own signing keys, likewise.
+    pub signing_keys: u64,
 }
 
 impl App {
@@ -44,7 +46,8 @@ impl App {
         let now = self.now();
         let events = self.retire_events(now).await?;
         let secrets = self.retire_secrets(now, Old::Delete).await?;
-        Ok(Retired { events, secrets, ..self.retire_ledger(now, Old::Delete).await? })
+        let signing_keys = self.store.old_signing_keys(now, Old::Delete).await?;
+        Ok(Retired { events, secrets, signing_keys, ..self.retire_ledger(now, Old::Delete).await? })
     }
 
     /// What a run would delete now.
@@ -52,7 +55,8 @@ impl App {
         let now = self.now();
         let events = self.count_events(now).await?;
         let secrets = self.retire_secrets(now, Old::Count).await?;
-        Ok(Retired { events, secrets, ..self.retire_ledger(now, Old::Count).await? })
+        let signing_keys = self.store.old_signing_keys(now, Old::Count).await?;
+        Ok(Retired { events, secrets, signing_keys, ..self.retire_ledger(now, Old::Count).await? })
     }
 
     fn events_cutoff(&self, now: Timestamp) -> Cutoff {

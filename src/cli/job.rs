@@ -25,7 +25,7 @@ use crate::{
 };
 
 const TOKEN_TTL: Duration = Duration::from_mins(1);
-const LACKS_MIGRATIONS: &str = "the store lacks migrations: run `watchpost migrate` first";
+pub(super) const LACKS_MIGRATIONS: &str = "the store lacks migrations: run `watchpost migrate` first";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -75,18 +75,32 @@ pub async fn run(args: Args) -> Outcome {
 }
 
 async fn through(config: &Config, server: &str, job: JobName, run: Run) -> Result<Value, Failure> {
-    let scopes = BTreeSet::from([Scope::Operator.as_str().to_owned()]);
-    let master = master_key::load(config)?;
-    let keys = Keys::new(master.as_bytes(), None);
-    let now = SystemClock::new().now();
-    let token = keys.operator.mint("watchpost", "operator", &scopes, &[], TOKEN_TTL, now)?;
     let query = if run == Run::Dry { "?dryRun=true" } else { "" };
-    let client = Client::new(&format!("http://{server}"), &token)?;
+    let client = operator_client(config, server)?;
     let answer = client.post(&format!("/jobs/{}{query}", job.as_str()), &Value::Null).await?;
     Ok(answer.get("report").cloned().unwrap_or_default())
 }
 
 async fn here(config: &Config, job: JobName, run: Run) -> Result<Value, Failure> {
+    let app = app_of(config).await?;
+    let store = app.store.clone();
+    let report = Jobs::new(app, None).run(job, run).await?;
+    store.close().await;
+    Ok(json!(report))
+}
+
+/// A client of the server that holds the store, for what only whoever has the master key may ask.
+pub(super) fn operator_client(config: &Config, server: &str) -> Result<Client, Failure> {
+    let scopes = BTreeSet::from([Scope::Operator.as_str().to_owned()]);
+    let master = master_key::load(config)?;
+    let keys = Keys::new(master.as_bytes(), None);
+    let now = SystemClock::new().now();
+    let token = keys.operator.mint("watchpost", "operator", &scopes, &[], TOKEN_TTL, now)?;
+    Ok(Client::new(&format!("http://{server}"), &token)?)
+}
+
+/// The use cases on a store that this process may write, without an engine.
+pub(super) async fn app_of(config: &Config) -> Result<App, Failure> {
     let location = location_of(&config.database);
     let pending = Store::pending_migrations(&location).await?;
     if !pending.is_empty() {
@@ -94,8 +108,8 @@ async fn here(config: &Config, job: JobName, run: Run) -> Result<Value, Failure>
     }
     let store = Store::open(&location, Tasks::current(), Box::new(|_, _| {})).await?;
     let keys = master_key::of_store(config, &store, &SystemEntropy).await?;
-    let app = App {
-        store: store.clone(),
+    Ok(App {
+        store,
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy),
         bells: Bells::default(),
@@ -114,8 +128,5 @@ async fn here(config: &Config, job: JobName, run: Run) -> Result<Value, Failure>
             retention: retention_of(config),
             declared_only: false,
         }),
-    };
-    let report = Jobs::new(app, None).run(job, run).await?;
-    store.close().await;
-    Ok(json!(report))
+    })
 }

@@ -133,6 +133,7 @@ impl Server {
                 declared_only: config.resources == Resources::Declared,
             }),
         };
+        app.ensure_signing_key().await?;
         let sender = Sender::new(SenderConfig {
             policy: policy.clone(),
             attempt_timeout: config.attempt_timeout,

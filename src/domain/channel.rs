@@ -131,7 +131,14 @@ words! {
 
 words! {
     /// A signature scheme that a channel asked for.
-    SignatureScheme { V1 = "v1" }
+    SignatureScheme {
+        /// HMAC under the channel's own secret.
+        V1 = "v1",
+        /// Ed25519 under the server's keys.
+        V1a = "v1a",
+        /// A token under the server's keys.
+        Jwt = "jwt",
+    }
 }
 
 /// A channel as it is stored. Its position in the log is its cursor's business.

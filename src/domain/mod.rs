@@ -21,5 +21,6 @@ pub mod renewal;
 pub mod resource;
 pub mod secret;
 pub mod settled;
+pub mod signing_key;
 pub mod time;
 pub mod waiting;

@@ -3,7 +3,8 @@
 //! A publish rings the append bell; the driver finds the lanes of the resource, lets each machine decide, hands
 //! deliveries to tasks and their outcomes to checkpoints. Cast: `machine` decides for one channel and is pure;
 //! `lanes` holds what is in memory; `slots` says who may have a request in flight; `delivery` is one request;
-//! `scan` is what a filter wants of a log; `render` is how it looks; `checkpoint` is what becomes durable; `lease` says which node may deliver at all;
+//! `scan` is what a filter wants of a log; `render` is how it looks; `keyring` is what the server
+//! signs it with; `checkpoint` is what becomes durable; `lease` says which node may deliver at all;
 //! `driver` carries out and is dull.
 //!
 //! Started by `cli::server`, rung by `wake`, swept by the retry job. It knows neither `app` nor `web`. Losing any
@@ -12,6 +13,7 @@
 mod checkpoint;
 mod delivery;
 mod driver;
+mod keyring;
 mod lanes;
 mod lease;
 pub mod machine;
@@ -26,7 +28,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use url::Url;
 
 pub use self::render::BadPrefix;
-use self::{driver::Ended, lease::Guard, render::OwnHeaders};
+use self::{driver::Ended, keyring::Keyring, lease::Guard, render::OwnHeaders};
 use crate::{
     clock::SharedClock,
     domain::{backoff::Schedule, time::Timestamp},
@@ -52,6 +54,9 @@ pub struct Context {
     pub keys: Arc<Keys>,
     pub settings: Settings,
     own_headers: OwnHeaders,
+    /// What tokens name as their issuer.
+    issuer: String,
+    keyring: Keyring,
     seen: broadcast::Sender<Seen>,
 }
 
@@ -125,6 +130,7 @@ impl Engine {
     ) -> Result<Self, BadPrefix> {
         let own_headers = OwnHeaders::new(&settings.header_prefix)?;
         let seen = broadcast::Sender::new(SEEN_MAX);
+        let issuer = settings.public_url.as_str().trim_end_matches('/').to_owned();
         let context = Context {
             store,
             clock,
@@ -134,6 +140,8 @@ impl Engine {
             keys,
             settings,
             own_headers,
+            issuer,
+            keyring: Keyring::default(),
             seen: seen.clone(),
         };
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);

@@ -9,7 +9,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     domain::{
-        channel::Channel, event::Event, filter::EventFilter, headers, notice::NoticeKind, time::Timestamp,
+        channel::{Channel, SignatureScheme},
+        event::Event,
+        filter::EventFilter,
+        headers,
+        notice::NoticeKind,
+        time::Timestamp,
     },
     outbound::{Address, EgressPolicy, Origin, Refusal},
     signing::{Sealer, SigningSecret, secret_place},
@@ -88,6 +93,16 @@ impl Target {
 
     pub fn make_stale(&self) {
         self.stale.store(true, Ordering::Release);
+    }
+
+    /// Whether the channel asked for this scheme.
+    pub fn asks_for(&self, scheme: SignatureScheme) -> bool {
+        self.channel.options.signatures.iter().any(|word| word == scheme.as_str())
+    }
+
+    /// Whether the server's own keys sign for it.
+    pub fn needs_keys(&self) -> bool {
+        self.asks_for(SignatureScheme::V1a) || self.asks_for(SignatureScheme::Jwt)
     }
 
     /// What signs at `now`, the present secret first.

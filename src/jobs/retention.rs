@@ -14,5 +14,6 @@ pub(super) async fn run_once(app: &App, run: Run) -> Result<Report, StoreError> 
         ("notices", retired.notices),
         ("firstAnswers", retired.first_answers),
         ("secrets", retired.secrets),
+        ("signingKeys", retired.signing_keys),
     ]))
 }

@@ -1,9 +1,11 @@
 //! Everything that signs, verifies or wraps. Pure functions over bytes; keys come in, nothing is stored here.
 
 mod claim;
+mod ed25519;
 mod jwt;
 mod keys;
 mod seal;
+mod token;
 mod webhook;
 
 use hmac::{Hmac, KeyInit};
@@ -11,9 +13,11 @@ use sha2::Sha256;
 
 pub use self::{
     claim::ClaimKey,
+    ed25519::{SigningKey, jwk, public_text},
     jwt::{Claims, JwtError, JwtKey, LIFETIME_MAX, TOKEN_BYTES_MAX},
     keys::Keys,
     seal::{SealError, Sealer, secret_place},
+    token::{NotificationClaims, body_digest, mint as mint_notification},
     webhook::{SigningSecret, sign},
 };
 

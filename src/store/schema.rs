@@ -182,6 +182,18 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    signing_keys (n) {
+        n -> BigInt,
+        kid -> Text,
+        sealed -> Binary,
+        public_key -> Binary,
+        created_at_ms -> BigInt,
+        signs_from_ms -> BigInt,
+        until_ms -> Nullable<BigInt>,
+    }
+}
+
 // PostgreSQL only.
 diesel::table! {
     changed_channels (channel) {

@@ -51,7 +51,7 @@ const LIBRARIES: [(&[&str], &[&str]); 6] = [
     (&["tokio_cron_scheduler"], &["src/jobs/scheduler.rs"]),
     (&["diesel", "diesel_async", "diesel_migrations", "tokio_postgres", "deadpool"], &["src/store/"]),
     (&["actix_web", "actix_http"], &["src/web/", "src/cli/server.rs", "src/cli/dev/bin.rs"]),
-    (&["jsonwebtoken"], &["src/signing/jwt.rs", "src/cli/mod.rs"]),
+    (&["jsonwebtoken"], &["src/signing/", "src/cli/mod.rs"]),
     (&["clap"], &["src/cli/", "src/config/flags.rs"]),
 ];
 

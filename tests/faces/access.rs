@@ -176,6 +176,9 @@ async fn every_route_asks_for_its_scope() {
     assert_eq!(server.ask("POST", "/v1/jobs/expiry").token(&operator).send().await.status, 200);
     assert_eq!(server.ask("POST", "/v1/jobs/other").token(&operator).send().await.problem().0, 404);
     assert_eq!(server.ask("POST", "/v1/jobs/expiry").send().await.problem().0, 401);
+    assert_eq!(server.ask("POST", "/v1/keys/rotate").body("{}").send().await.problem().0, 401);
+    let rotation = server.ask("POST", "/v1/keys/rotate").token(&would_be).body("{}").send().await;
+    assert_eq!(rotation.problem().0, 403);
     let admin = server.token("p", "s", "admin");
     for (method, target, body, _) in ROUTES {
         let status = server.ask(method, target).token(&admin).body(body).send().await.status;

@@ -56,6 +56,7 @@ mod restart;
 mod retention;
 mod retry;
 mod secrets;
+mod signing_keys;
 mod storm;
 mod verifiers;
 mod window;

@@ -19,7 +19,7 @@ use crate::{
     support::receiver::{Answer, Received, Receiver},
 };
 
-on_both!(standard_webhooks_verify_in_python_and_javascript);
+on_both!(standard_webhooks_verify_in_python_and_javascript, pyjwt_verifies_with_the_published_keys);
 
 const RESOURCE: &str = "orders/17";
 
@@ -97,4 +97,37 @@ async fn standard_webhooks_verify_in_python_and_javascript(kind: Kind) {
         verify(python(), "signatures.py", &messages);
         verify("node", "signatures.cjs", &messages);
     });
+}
+
+async fn pyjwt_verifies_with_the_published_keys(kind: Kind) {
+    let app = TestApp::on_clock(kind, Arc::new(SystemClock::new())).await;
+    let (google, standard) = (Receiver::start().await, Receiver::start().await);
+    let watch = json!({ "id": "google", "type": "web_hook", "address": google.url("/"),
+                        "params": { "signatures": "jwt" } });
+    let watched = app.watch(RESOURCE, watch).await;
+    assert_eq!(watched.get("params"), None, "there is no secret to keep");
+    let opening = json!({ "id": "standard", "resource": RESOURCE, "address": standard.url("/"), "payload": false,
+                          "signatures": ["v1", "v1a", "jwt"], "lifecycle": true });
+    app.open(opening).await;
+    app.settle().await;
+    app.publish(json!({ "resource": RESOURCE, "name": "order.deleted", "state": "not_exists" })).await;
+    app.settle().await;
+    app.post("/v1/channels/standard/renew", json!({})).await;
+    let renewed = |request: &Received| request.notice() == Some("renewed");
+    let told = app.until(&standard, "the notice", |received| received.iter().any(renewed)).await;
+
+    let jwks = format!("http://{}/.well-known/jwks.json", app.server().address);
+    let message = |kind: &str, channel: &str, request: &Received| {
+        let mut message = message(kind, request, "");
+        (message["jwks"], message["channel"]) = (jwks.as_str().into(), channel.into());
+        message
+    };
+    let messages = [
+        message("google sync", "google", &google.received()[0]),
+        message("google thin", "google", &google.received()[1]),
+        message("standard sync", "standard", &told[0]),
+        message("standard thin", "standard", &told[1]),
+        message("notice", "standard", told.iter().find(|request| renewed(request)).unwrap()),
+    ];
+    tokio::task::block_in_place(|| verify(python(), "tokens.py", &messages));
 }

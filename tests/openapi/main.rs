@@ -177,7 +177,11 @@ fn request_bodies() {
         assert_eq!(described, names(within));
     }
     assert_eq!(properties(&document, "NewEvent"), taken(PUBLISH, "event", &["draft", "changed", "payload"]));
-    assert_eq!(properties(&document, "SecretRotation"), taken(COMMANDS, "body", &["read_rotation"]));
+    assert_eq!(properties(&document, "KeyRotation"), taken(COMMANDS, "body", &["take_overlap"]));
+    assert_eq!(
+        properties(&document, "SecretRotation"),
+        taken(COMMANDS, "body", &["read_rotation", "take_overlap"])
+    );
     assert_eq!(properties(&document, "NewEvents"), taken(PUBLISH, "object", &["read"]));
 }
 

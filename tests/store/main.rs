@@ -50,3 +50,4 @@ mod resources;
 mod retention;
 mod scale;
 mod secrets;
+mod signing_keys;

@@ -1,5 +1,7 @@
 //! `POST /v1/channels/{id}/…`: what an owner does to a channel besides changing its values.
 
+use std::time::Duration;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::StatusCode,
@@ -90,16 +92,16 @@ pub async fn rotate_secret(
 }
 
 fn read_rotation(mut body: Object<'_>) -> Result<RotateRequest, FieldError> {
-    let overlap = match body.take_string("overlap")? {
-        None => None,
-        Some(text) => {
-            let wrong = |_| body.error("overlap", Invalid::Type("a duration such as 24h"));
-            Some(parse_duration(&text).map_err(wrong)?)
-        }
-    };
+    let overlap = take_overlap(&mut body)?;
     let rotation = RotateRequest { secret: body.take_string("secret")?, overlap };
     body.finish()?;
     Ok(rotation)
+}
+
+pub(super) fn take_overlap(body: &mut Object<'_>) -> Result<Option<Duration>, FieldError> {
+    let Some(text) = body.take_string("overlap")? else { return Ok(None) };
+    let wrong = |_| body.error("overlap", Invalid::Type("a duration such as 24h"));
+    parse_duration(&text).map(Some).map_err(wrong)
 }
 
 /// A new life: as long as is asked for, else the server's default.

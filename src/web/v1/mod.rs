@@ -6,6 +6,7 @@ mod erasure;
 mod events;
 mod fates;
 mod jobs;
+mod keys;
 mod ledger;
 mod problem;
 mod publish;
@@ -55,6 +56,7 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/resources/{resourceId}"), web::get().to(resources::get));
     config.route(&path("/resources/{resourceId}"), web::delete().to(resources::delete));
     config.route(&path("/jobs/{name}"), web::post().to(jobs::run));
+    config.route(&path("/keys/rotate"), web::post().to(keys::rotate));
 }
 
 fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {

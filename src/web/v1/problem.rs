@@ -13,6 +13,7 @@ use crate::{
         feed::FeedError,
         publish::PublishError,
         resources::{ResourceError, UNDECLARED},
+        signing_keys::KeysError,
     },
     domain::{
         expiry::ExpiryError,
@@ -272,6 +273,18 @@ impl From<ErasureError> for Problem {
             ErasureError::Access(error) => error.into(),
             ErasureError::NotFound => Self::not_found("event"),
             ErasureError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeysError> for Problem {
+    fn from(error: KeysError) -> Self {
+        match error {
+            KeysError::Access(error) => error.into(),
+            KeysError::Field(error) => error.into(),
+            KeysError::TooMany { .. } => Self::new(409, "tooManyKeys", error.to_string()),
+            KeysError::Raced => Self::new(409, "keysRaced", error.to_string()),
+            KeysError::Store(error) => error.into(),
         }
     }
 }

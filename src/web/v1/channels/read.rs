@@ -95,7 +95,9 @@ fn take_catch_up(channel: &mut Object<'_>) -> Result<Option<CatchUp>, FieldError
 fn take_signatures(channel: &mut Object<'_>) -> Result<Option<Vec<SignatureScheme>>, FieldError> {
     let Some(words) = channel.take_strings("signatures")? else { return Ok(None) };
     let schemes: Option<Vec<_>> = words.iter().map(|word| SignatureScheme::parse(word)).collect();
-    schemes.map(Some).ok_or_else(|| channel.error("signatures", Invalid::Type("a list of v1, or empty")))
+    schemes
+        .map(Some)
+        .ok_or_else(|| channel.error("signatures", Invalid::Type("a list of v1, v1a and jwt, or empty")))
 }
 
 fn take_ordering(channel: &mut Object<'_>) -> Result<Option<Ordering>, FieldError> {
