@@ -11,6 +11,7 @@ use crate::{
             self, CatchUp, Channel, ChannelKey, ChannelState, Face, Format, Ordering, SignatureScheme,
         },
         expiry::{Asked, ExpiryError},
+        hidden::Hidden,
         id,
         invalid::{FieldError, InField, Invalid},
         resource::ResourcePath,
@@ -43,7 +44,7 @@ pub struct OpenRequest {
     pub catch_up: Option<CatchUp>,
     pub signatures: Option<Vec<SignatureScheme>>,
     /// A signing secret that the client brings along.
-    pub secret: Option<String>,
+    pub secret: Option<Hidden>,
     pub ordering: Ordering,
     pub options: OptionsRequest,
 }
@@ -134,8 +135,9 @@ impl App {
             ordering: request.ordering,
             signatures: schemes(&request).iter().map(|scheme| scheme.as_str().to_owned()).collect(),
         };
-        let options = self.with_options(fixed.into(), request.options.clone())?;
-        let address = self.judge(&request.address)?;
+        let mut options = self.with_options(fixed.into(), request.options.clone())?;
+        self.set_auth(&mut options, request.options.auth.clone(), &principal.project, &uid)?;
+        let address = self.address(&request.address, None, "address")?;
         let expires_at =
             self.settings.lifetimes.resolve(request.expiry, now).map_err(ChannelError::Expiry)?;
         let secret = self.secret(&request)?;
@@ -199,14 +201,17 @@ impl App {
         if let Some(Some(token)) = &request.token {
             channel::check_token(token).in_field("token")?;
         }
-        let options = self.with_options(current.options.clone(), request.options)?;
+        let auth = request.options.auth.clone();
+        let mut options = self.with_options(current.options.clone(), request.options)?;
+        self.set_auth(&mut options, auth, &current.project, &current.uid)?;
+        let address = |given: String| self.address(&given, Some(&current.address), "address");
         let expires_at = if request.expiry == Asked::default() && !request.renews {
             None
         } else {
             Some(self.settings.lifetimes.resolve(request.expiry, self.now()).map_err(ChannelError::Expiry)?)
         };
         let change = ChannelChange {
-            address: request.address.map(|address| self.judge(&address)).transpose()?,
+            address: request.address.map(address).transpose()?,
             token: request.token.map(|token| token.filter(|token| !token.is_empty())),
             format: request.format,
             payload: request.payload,
@@ -278,7 +283,7 @@ impl App {
             return Ok(None);
         }
         match &request.secret {
-            Some(text) => SigningSecret::parse(text).in_field("secret").map(Some),
+            Some(text) => SigningSecret::parse(text.reveal()).in_field("secret").map(Some),
             None => Ok(Some(SigningSecret::from_bytes(self.entropy.bytes::<32>().to_vec()))),
         }
     }

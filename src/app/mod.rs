@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod attempts;
+pub mod auth;
 pub mod channels;
 pub mod claims;
 pub mod detail;

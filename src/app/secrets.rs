@@ -7,6 +7,7 @@ use super::{App, Principal, channels::ChannelError};
 use crate::{
     domain::{
         channel::Channel,
+        hidden::Hidden,
         invalid::{FieldError, InField, Invalid},
         secret::{OVERLAP_DEFAULT, OVERLAP_MAX},
         time::Timestamp,
@@ -19,7 +20,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct RotateRequest {
     /// A secret that the client brings along; one is made up where there is none.
-    pub secret: Option<String>,
+    pub secret: Option<Hidden>,
     /// How long the secrets before it go on; nothing makes them void at once.
     pub overlap: Option<Duration>,
 }
@@ -49,7 +50,7 @@ impl App {
             return Err(FieldError::new("overlap", Invalid::Rule("be at most 30d")).into());
         }
         let secret = match &request.secret {
-            Some(text) => SigningSecret::parse(text).in_field("secret")?,
+            Some(text) => SigningSecret::parse(text.reveal()).in_field("secret")?,
             None => SigningSecret::from_bytes(self.entropy.bytes::<32>().to_vec()),
         };
         let is_present = self.has_secret(&channel, &secret);

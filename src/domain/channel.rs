@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    auth::ReceiverAuth,
     invalid::{Invalid, header_safe},
     resource::ResourcePath,
     secret::RetiringSecret,
@@ -248,6 +249,9 @@ pub struct ChannelOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifecycle_address: Option<String>,
     pub redirects: Redirects,
+    /// How the server proves itself to the receiver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<ReceiverAuth<String>>,
     /// Whether the ledger keeps the beginning of each answer.
     pub excerpts: bool,
 }

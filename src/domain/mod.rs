@@ -1,5 +1,6 @@
 //! Pure types and decisions: no async, no clock, no randomness, no I/O. `now` is always an argument.
 
+pub mod auth;
 pub mod backoff;
 pub mod channel;
 pub mod claim;
@@ -12,6 +13,7 @@ pub mod fate;
 pub mod filter;
 pub mod google_state;
 pub mod headers;
+pub mod hidden;
 pub mod id;
 pub mod invalid;
 pub mod notice;

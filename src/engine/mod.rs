@@ -10,6 +10,7 @@
 //! Started by `cli::server`, rung by `wake`, swept by the retry job. It knows neither `app` nor `web`. Losing any
 //! bell costs latency, never an event: start-up and sweep find work by index in the store.
 
+mod auth;
 mod checkpoint;
 mod delivery;
 mod driver;

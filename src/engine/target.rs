@@ -7,6 +7,7 @@ use std::sync::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::auth::{Proof, Unusable};
 use crate::{
     domain::{
         channel::{Channel, SignatureScheme},
@@ -31,6 +32,8 @@ pub struct Target {
     pub secret: Option<SigningSecret>,
     /// Those before it that sign as well, each up to a moment.
     retiring: Vec<(SigningSecret, Timestamp)>,
+    /// What proves the server to the receiver.
+    proof: Result<Option<Proof>, Unusable>,
     /// What the channel wants; everything where there is none.
     pub filter: Option<Arc<EventFilter>>,
     origin: Origin,
@@ -53,6 +56,9 @@ impl Target {
         };
         let secret = channel.sealed_secret.as_deref().and_then(open);
         let retiring = &channel.retiring_secrets;
+        let proof = Proof::of(&channel, sealer).inspect_err(|error| {
+            tracing::error!(channel.uid = %channel.uid, "{error}");
+        });
         let retiring = retiring.iter().filter_map(|old| Some((open(&old.sealed)?, old.until))).collect();
         Self {
             headers: owner_headers(&channel, header_prefix),
@@ -60,6 +66,7 @@ impl Target {
             address,
             secret,
             retiring,
+            proof,
             origin,
             notices_to,
             stale: AtomicBool::new(false),
@@ -102,7 +109,16 @@ impl Target {
 
     /// Whether the server's own keys sign for it.
     pub fn needs_keys(&self) -> bool {
-        self.asks_for(SignatureScheme::V1a) || self.asks_for(SignatureScheme::Jwt)
+        self.asks_for(SignatureScheme::V1a)
+            || self.asks_for(SignatureScheme::Jwt)
+            || matches!(self.proof, Ok(Some(Proof::Token { .. })))
+    }
+
+    /// What proves the server to whoever gets this: only the channel's receiver itself is shown it, not an address
+    /// elsewhere that is told of the channel's life.
+    pub fn proof(&self, notice: Option<NoticeKind>) -> Option<&Proof> {
+        let elsewhere = notice.is_some_and(|kind| self.notice_origin(kind) != &self.origin);
+        self.proof.as_ref().ok()?.as_ref().filter(|_| !elsewhere)
     }
 
     /// What signs at `now`, the present secret first.
@@ -111,9 +127,9 @@ impl Target {
         self.secret.iter().chain(retiring.map(|(secret, _)| secret))
     }
 
-    /// A channel with a secret that does not open must not send unsigned.
+    /// A channel with a secret that does not open must not send without it.
     pub fn can_sign(&self) -> bool {
-        self.secret.is_some() || self.channel.sealed_secret.is_none()
+        self.proof.is_ok() && (self.secret.is_some() || self.channel.sealed_secret.is_none())
     }
 }
 

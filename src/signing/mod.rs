@@ -16,7 +16,7 @@ pub use self::{
     ed25519::{SigningKey, jwk, public_text},
     jwt::{Claims, JwtError, JwtKey, LIFETIME_MAX, TOKEN_BYTES_MAX},
     keys::Keys,
-    seal::{SealError, Sealer, secret_place},
+    seal::{SealError, Sealer, auth_place, secret_place},
     token::{NotificationClaims, body_digest, mint as mint_notification},
     webhook::{SigningSecret, sign},
 };

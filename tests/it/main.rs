@@ -34,6 +34,7 @@ macro_rules! on_both {
 
 mod acceptance;
 mod app;
+mod auth;
 mod base;
 mod catalogue;
 mod catch_up;

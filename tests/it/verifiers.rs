@@ -22,6 +22,7 @@ use crate::{
 on_both!(standard_webhooks_verify_in_python_and_javascript, pyjwt_verifies_with_the_published_keys);
 
 const RESOURCE: &str = "orders/17";
+const AUDIENCE: &str = "https://receiver.example";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -102,12 +103,17 @@ async fn standard_webhooks_verify_in_python_and_javascript(kind: Kind) {
 async fn pyjwt_verifies_with_the_published_keys(kind: Kind) {
     let app = TestApp::on_clock(kind, Arc::new(SystemClock::new())).await;
     let (google, standard) = (Receiver::start().await, Receiver::start().await);
+    let audience = Receiver::start().await;
     let watch = json!({ "id": "google", "type": "web_hook", "address": google.url("/"),
                         "params": { "signatures": "jwt" } });
     let watched = app.watch(RESOURCE, watch).await;
     assert_eq!(watched.get("params"), None, "there is no secret to keep");
     let opening = json!({ "id": "standard", "resource": RESOURCE, "address": standard.url("/"), "payload": false,
                           "signatures": ["v1", "v1a", "jwt"], "lifecycle": true });
+    app.open(opening).await;
+    app.settle().await;
+    let opening = json!({ "id": "audience", "resource": RESOURCE, "address": audience.url("/"), "payload": false,
+                          "auth": { "type": "jwt", "audience": AUDIENCE } });
     app.open(opening).await;
     app.settle().await;
     app.publish(json!({ "resource": RESOURCE, "name": "order.deleted", "state": "not_exists" })).await;
@@ -122,7 +128,10 @@ async fn pyjwt_verifies_with_the_published_keys(kind: Kind) {
         (message["jwks"], message["channel"]) = (jwks.as_str().into(), channel.into());
         message
     };
+    let mut for_audience = message("thin, for an audience", "audience", &audience.received()[1]);
+    for_audience["audience"] = AUDIENCE.into();
     let messages = [
+        for_audience,
         message("google sync", "google", &google.received()[0]),
         message("google thin", "google", &google.received()[1]),
         message("standard sync", "standard", &told[0]),

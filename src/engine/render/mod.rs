@@ -158,11 +158,11 @@ pub fn render(
     if !target.channel.options.signatures.is_empty() || target.channel.format != Format::Google {
         put(headers, WEBHOOK_TIMESTAMP, &notification.now.as_seconds().to_string());
     }
-    signed::sign(notification, signer, own, &webhook_id, &rendered.body, headers)?;
     common(notification, own, headers);
     for (name, value) in &target.headers {
         headers.insert(name.clone(), value.clone());
     }
+    signed::sign(notification, signer, own, &webhook_id, &rendered.body, headers)?;
     Ok(rendered)
 }
 

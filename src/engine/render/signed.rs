@@ -1,7 +1,7 @@
 //! What makes a notification authentic: signatures over id, time and body, and a token that also says what stands in
 //! headers alone.
 
-use http::HeaderMap;
+use http::{HeaderMap, header::AUTHORIZATION};
 
 use super::{Notification, OwnHeaders, Subject, WEBHOOK_SIGNATURE, put};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
         channel::{Format, SignatureScheme},
         google_state::resource_state,
     },
-    engine::keyring::KeySet,
+    engine::{auth::Proof, keyring::KeySet},
     signing::{self, JwtError, NotificationClaims},
 };
 
@@ -43,6 +43,20 @@ pub(super) fn sign(
     }
     if target.asks_for(SignatureScheme::Jwt) {
         put(headers, own.token.clone(), &token(notification, signer, webhook_id, body, None)?);
+    }
+    let notice = match &notification.subject {
+        Subject::Notice(told) => Some(told.kind),
+        Subject::Sync | Subject::Event { .. } => None,
+    };
+    match target.proof(notice) {
+        Some(Proof::Fixed(name, value)) => {
+            headers.insert(name.clone(), value.clone());
+        }
+        Some(Proof::Token { audience }) => {
+            let token = token(notification, signer, webhook_id, body, Some(audience))?;
+            put(headers, AUTHORIZATION, &format!("Bearer {token}"));
+        }
+        None => {}
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::{
     },
     domain::{
         duration::parse_duration,
+        hidden::Hidden,
         invalid::{FieldError, Invalid},
         time::Timestamp,
     },
@@ -93,7 +94,7 @@ pub async fn rotate_secret(
 
 fn read_rotation(mut body: Object<'_>) -> Result<RotateRequest, FieldError> {
     let overlap = take_overlap(&mut body)?;
-    let rotation = RotateRequest { secret: body.take_string("secret")?, overlap };
+    let rotation = RotateRequest { secret: body.take_string("secret")?.map(Hidden::new), overlap };
     body.finish()?;
     Ok(rotation)
 }

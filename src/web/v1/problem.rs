@@ -193,7 +193,7 @@ impl From<Refusal> for Problem {
                     .to_owned(),
             ),
             Refusal::UserInfo => {
-                ("addressHasUserInfo", "address must not carry credentials: set a header instead".to_owned())
+                ("addressHasUserInfo", "address must not carry credentials: give them as auth, such as {\"type\": \"basic\", \"username\", \"password\"}, where they stay hidden".to_owned())
             }
             Refusal::TooLong => ("addressInvalid", "address is longer than 2048 bytes".to_owned()),
             Refusal::BadCharacters | Refusal::Unparsable | Refusal::NoHost | Refusal::Fragment => (
