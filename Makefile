@@ -25,7 +25,7 @@ fmt: ## Format the sources
 	@scripts/check-tools.sh lints
 	cargo fmt
 
-setup: ## Install what the tests need and this machine lacks (PostgreSQL, Google's Python client)
+setup: ## Install what the tests need and this machine lacks (PostgreSQL, Google's client, verifiers)
 	@scripts/check-tools.sh lints
 	scripts/setup.sh
 

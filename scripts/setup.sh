@@ -1,12 +1,14 @@
 #!/bin/sh
-# Brings what the tests need and this machine lacks: a PostgreSQL server (15 or newer) and a Python
-# environment with Google's client, pinned by tests/acceptance/requirements.txt. Installs only what is
-# missing, so a second run does nothing.
+# Brings what the tests need and this machine lacks: a PostgreSQL server (15 or newer), a Python environment with
+# Google's client and what verifies signatures, pinned by tests/acceptance/requirements.txt, and the same for Node,
+# pinned by tests/acceptance/package-lock.json. Installs only what is missing, so a second run does nothing.
 set -eu
 cd "$(dirname "$0")/.."
 
 requirements=tests/acceptance/requirements.txt
 venv=.cache/venv
+packages=tests/acceptance
+node=.cache/node
 
 apt_install() {
     if [ "$(id -u)" -eq 0 ]; then
@@ -32,11 +34,22 @@ if ! scripts/postgres-bin.sh >/dev/null; then
 fi
 
 # The Python environment, made again whenever its list or its Python has changed.
-if ! cmp -s "$requirements" "$venv/requirements.txt" || ! "$venv/bin/python" -c 'import googleapiclient'; then
+if ! cmp -s "$requirements" "$venv/requirements.txt" || ! "$venv/bin/python" -c 'import googleapiclient, jwt, standardwebhooks'; then
     python3 -c 'import ensurepip, venv' || apt_install python3-venv
     printf 'setup: making %s\n' "$venv"
     rm -rf "$venv"
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --requirement "$requirements"
     cp "$requirements" "$venv/requirements.txt"
+fi
+
+# The Node packages, likewise.
+if ! cmp -s "$packages/package-lock.json" "$node/package-lock.json" || ! [ -d "$node/node_modules/standardwebhooks" ]; then
+    command -v node >/dev/null 2>&1 || apt_install nodejs
+    command -v npm >/dev/null 2>&1 || apt_install npm
+    printf 'setup: making %s\n' "$node"
+    rm -rf "$node"
+    mkdir -p "$node"
+    cp "$packages/package.json" "$packages/package-lock.json" "$node/"
+    (cd "$node" && npm ci --ignore-scripts --no-audit --no-fund --silent)
 fi

@@ -12,12 +12,15 @@ use crate::{
             self, CatchUp, Channel, ChannelKey, ChannelState, Face, Format, Ordering, SignatureScheme,
         },
         expiry::{Asked, ExpiryError},
+        hidden::Hidden,
         id,
         invalid::{FieldError, InField, Invalid},
         resource::ResourcePath,
+        secret::RETIRING_MAX,
+        time::Timestamp,
     },
     outbound::Refusal,
-    signing::{SigningSecret, secret_place},
+    signing::SigningSecret,
     store::{ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner, StoreError},
 };
 
@@ -42,7 +45,7 @@ pub struct OpenRequest {
     pub catch_up: Option<CatchUp>,
     pub signatures: Option<Vec<SignatureScheme>>,
     /// A signing secret that the client brings along.
-    pub secret: Option<String>,
+    pub secret: Option<Hidden>,
     pub ordering: Ordering,
     pub options: OptionsRequest,
 }
@@ -93,6 +96,13 @@ pub enum ChannelError {
     Ended,
     #[error("the channel is paused: nothing leaves it until it is resumed")]
     Paused,
+    #[error("the channel is signed by no secret: there is none to replace")]
+    Unsigned,
+    #[error(
+        "{RETIRING_MAX} earlier secrets still sign, the first of them until {}: wait, or shorten the overlap",
+        first_gone_at.to_rfc3339()
+    )]
+    TooManySecrets { first_gone_at: Timestamp },
     /// Retention took what was asked for.
     #[error(
         "what was asked for is kept no longer: the channel's log begins at message number {earliest_number}"
@@ -126,15 +136,13 @@ impl App {
             ordering: request.ordering,
             signatures: schemes(&request).iter().map(|scheme| scheme.as_str().to_owned()).collect(),
         };
-        let options = self.with_options(fixed.into(), request.options.clone())?;
-        let address = self.judge(&request.address)?;
+        let mut options = self.with_options(fixed.into(), request.options.clone())?;
+        self.set_auth(&mut options, request.options.auth.clone(), &principal.project, &uid)?;
+        let address = self.address(&request.address, None, "address")?;
         let expires_at =
             self.settings.lifetimes.resolve(request.expiry, now).map_err(ChannelError::Expiry)?;
         let secret = self.secret(&request)?;
-        let sealed_secret = secret.as_ref().map(|secret| {
-            let place = secret_place(&principal.project, &uid);
-            self.keys.sealer.seal(secret.as_bytes(), &place, self.entropy.bytes())
-        });
+        let sealed_secret = secret.as_ref().map(|secret| self.seal_secret(&principal.project, &uid, secret));
         let payload = request.payload.unwrap_or_else(|| carries_payload(request.format, &path));
         let new = NewChannel {
             uid,
@@ -151,7 +159,7 @@ impl App {
             catch_up: request.catch_up.unwrap_or(if payload { CatchUp::All } else { CatchUp::Latest }),
             expires_at,
             options,
-            sealed_secret: sealed_secret.transpose().map_err(|_| StoreError::Unwritable("secret"))?,
+            sealed_secret: sealed_secret.transpose()?,
         };
         match self.store.open_channel(new, now).await? {
             OpenOutcome::IdTaken => Err(ChannelError::IdTaken(id)),
@@ -196,14 +204,17 @@ impl App {
         if let Some(Some(token)) = &request.token {
             channel::check_token(token).in_field("token")?;
         }
-        let options = self.with_options(current.options.clone(), request.options)?;
+        let auth = request.options.auth.clone();
+        let mut options = self.with_options(current.options.clone(), request.options)?;
+        self.set_auth(&mut options, auth, &current.project, &current.uid)?;
+        let address = |given: String| self.address(&given, Some(&current.address), "address");
         let expires_at = if request.expiry == Asked::default() && !request.renews {
             None
         } else {
             Some(self.settings.lifetimes.resolve(request.expiry, self.now()).map_err(ChannelError::Expiry)?)
         };
         let change = ChannelChange {
-            address: request.address.map(|address| self.judge(&address)).transpose()?,
+            address: request.address.map(address).transpose()?,
             token: request.token.map(|token| token.filter(|token| !token.is_empty())),
             format: request.format,
             payload: request.payload,
@@ -268,14 +279,14 @@ impl App {
     }
 
     fn secret(&self, request: &OpenRequest) -> Result<Option<SigningSecret>, FieldError> {
-        if schemes(request).is_empty() {
+        if !schemes(request).contains(&SignatureScheme::V1) {
             if request.secret.is_some() {
                 return Err(FieldError::new("secret", Invalid::Rule("come with signatures that use it")));
             }
             return Ok(None);
         }
         match &request.secret {
-            Some(text) => SigningSecret::parse(text).in_field("secret").map(Some),
+            Some(text) => SigningSecret::parse(text.reveal()).in_field("secret").map(Some),
             None => Ok(Some(SigningSecret::from_bytes(self.entropy.bytes::<32>().to_vec()))),
         }
     }

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod api_keys;
 pub mod attempts;
+pub mod auth;
 pub mod authorizer;
 pub mod channels;
 pub mod claims;
@@ -21,6 +22,8 @@ pub mod renewal;
 pub mod replay;
 pub mod resources;
 pub mod retention;
+pub mod secrets;
+pub mod signing_keys;
 
 use std::sync::Arc;
 

@@ -3,10 +3,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{App, channels::ChannelError};
+use super::{
+    App,
+    auth::{AuthRequest, NOTHING_BEHIND},
+    channels::ChannelError,
+};
 use crate::domain::{
     channel::{self, ChannelOptions, OnExhausted, Ordering, RateLimit, Redirects, Renewal},
     filter, headers,
+    hidden::MARK,
     invalid::{FieldError, InField, Invalid},
     time::millis_of,
 };
@@ -34,6 +39,8 @@ pub struct OptionsRequest {
     pub lifecycle: Option<bool>,
     pub lifecycle_address: Option<Option<String>>,
     pub redirects: Option<Redirects>,
+    /// Set by [`App::set_auth`], which knows the channel.
+    pub auth: Option<Option<AuthRequest>>,
     pub excerpts: Option<bool>,
 }
 
@@ -53,7 +60,14 @@ impl App {
         mut options: ChannelOptions,
         request: OptionsRequest,
     ) -> Result<ChannelOptions, ChannelError> {
-        if let Some(headers) = request.headers {
+        if let Some(mut headers) = request.headers {
+            for (name, value) in &mut headers {
+                if value == MARK {
+                    let behind = options.headers.get(name).cloned();
+                    *value =
+                        behind.ok_or_else(|| FieldError::new(format!("headers.{name}"), NOTHING_BEHIND))?;
+                }
+            }
             headers::check(&headers, &self.settings.header_prefix).in_field("headers")?;
             options.headers = headers;
         }
@@ -79,7 +93,9 @@ impl App {
             options.rate_limit = rate_limit;
         }
         if let Some(address) = request.lifecycle_address {
-            options.lifecycle_address = address.map(|address| self.judge(&address)).transpose()?;
+            let present = options.lifecycle_address.as_deref();
+            let judge = |address: String| self.address(&address, present, "lifecycleAddress");
+            options.lifecycle_address = address.map(judge).transpose()?;
         }
         options.renewal = request.renewal.unwrap_or(options.renewal);
         options.lifecycle = request.lifecycle.unwrap_or(options.lifecycle);

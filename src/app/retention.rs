@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::App;
 use crate::{
-    domain::{channel::ResourceKey, time::Timestamp},
+    domain::{
+        channel::{ChannelKey, ResourceKey},
+        time::Timestamp,
+    },
     store::{Cutoff, Old, StoreError},
 };
 
@@ -31,6 +34,10 @@ pub struct Retired {
     pub attempts: u64,
     pub notices: u64,
     pub first_answers: u64,
+    /// Signing secrets that were replaced and have had their time.
+    pub secrets: u64,
+    /// The server's own signing keys, likewise.
+    pub signing_keys: u64,
 }
 
 impl App {
@@ -38,14 +45,18 @@ impl App {
     pub async fn retire(&self) -> Result<Retired, StoreError> {
         let now = self.now();
         let events = self.retire_events(now).await?;
-        Ok(Retired { events, ..self.retire_ledger(now, Old::Delete).await? })
+        let secrets = self.retire_secrets(now, Old::Delete).await?;
+        let signing_keys = self.store.old_signing_keys(now, Old::Delete).await?;
+        Ok(Retired { events, secrets, signing_keys, ..self.retire_ledger(now, Old::Delete).await? })
     }
 
     /// What a run would delete now.
     pub async fn count_retired(&self) -> Result<Retired, StoreError> {
         let now = self.now();
         let events = self.count_events(now).await?;
-        Ok(Retired { events, ..self.retire_ledger(now, Old::Count).await? })
+        let secrets = self.retire_secrets(now, Old::Count).await?;
+        let signing_keys = self.store.old_signing_keys(now, Old::Count).await?;
+        Ok(Retired { events, secrets, signing_keys, ..self.retire_ledger(now, Old::Count).await? })
     }
 
     fn events_cutoff(&self, now: Timestamp) -> Cutoff {
@@ -104,6 +115,17 @@ impl App {
             let Some(last) = last else { return Ok(events) };
             after = last;
         }
+    }
+
+    /// Secrets go by the overlap that each was given, not by a setting.
+    async fn retire_secrets(&self, now: Timestamp, old: Old) -> Result<u64, StoreError> {
+        let (mut secrets, mut after) = (0, ChannelKey(0));
+        for _ in 0..SLICES_MAX {
+            let Some((count, last)) = self.store.old_secrets(after, now, old).await? else { break };
+            secrets += count;
+            after = last;
+        }
+        Ok(secrets)
     }
 
     async fn retire_ledger(&self, now: Timestamp, old: Old) -> Result<Retired, StoreError> {

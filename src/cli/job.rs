@@ -75,13 +75,8 @@ pub async fn run(args: Args) -> Outcome {
 }
 
 async fn through(config: &Config, server: &str, job: JobName, run: Run) -> Result<Value, Failure> {
-    let scopes = BTreeSet::from([Scope::Operator.as_str().to_owned()]);
-    let master = master_key::load(config)?;
-    let keys = Keys::new(master.as_bytes(), None);
-    let now = SystemClock::new().now();
-    let token = keys.operator.mint("watchpost", "operator", &scopes, &[], TOKEN_TTL, now)?;
     let query = if run == Run::Dry { "?dryRun=true" } else { "" };
-    let client = Client::new(&format!("http://{server}"), &token)?;
+    let client = operator_client(config, server)?;
     let answer = client.post(&format!("/jobs/{}{query}", job.as_str()), &Value::Null).await?;
     Ok(answer.get("report").cloned().unwrap_or_default())
 }
@@ -92,6 +87,16 @@ async fn here(config: &Config, job: JobName, run: Run) -> Result<Value, Failure>
     let report = Jobs::new(app, None).run(job, run).await?;
     store.close().await;
     Ok(json!(report))
+}
+
+/// A client of the server that holds the store, for what only whoever has the master key may ask.
+pub(super) fn operator_client(config: &Config, server: &str) -> Result<Client, Failure> {
+    let scopes = BTreeSet::from([Scope::Operator.as_str().to_owned()]);
+    let master = master_key::load(config)?;
+    let keys = Keys::new(master.as_bytes(), None);
+    let now = SystemClock::new().now();
+    let token = keys.operator.mint("watchpost", "operator", &scopes, &[], TOKEN_TTL, now)?;
+    Ok(Client::new(&format!("http://{server}"), &token)?)
 }
 
 /// The use cases, on the store itself: for commands beside a server that does not run.

@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod dev;
 mod job;
+mod keys;
 mod master_key;
 mod migrate;
 mod serve;
@@ -48,6 +49,9 @@ enum Command {
     ApiKeys(api_keys::Command),
     /// Bring the store to this version's schema
     Migrate(migrate::Args),
+    /// The server's own signing keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Jobs that otherwise run by themselves
     #[command(subcommand)]
     Job(JobCommand),
@@ -59,6 +63,16 @@ enum Command {
 enum TokenCommand {
     /// Print a token for the API
     Mint(token::Args),
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Replace the key that signs; those before it stay published for a while
+    Rotate(keys::RotateArgs),
+    /// Show the keys and what each is good for
+    List(keys::ListArgs),
+    /// Print the public keys as /.well-known/jwks.json shows them
+    Jwks(keys::JwksArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -83,6 +97,9 @@ pub fn main() -> ExitCode {
             Command::Token(TokenCommand::Mint(args)) => token::run(&args),
             Command::ApiKeys(command) => api_keys::run(command).await,
             Command::Migrate(args) => migrate::run(args).await,
+            Command::Keys(KeysCommand::Rotate(args)) => keys::rotate(args).await,
+            Command::Keys(KeysCommand::List(args)) => keys::list(args).await,
+            Command::Keys(KeysCommand::Jwks(args)) => keys::jwks(args).await,
             Command::Job(JobCommand::Run(args)) => job::run(args).await,
             Command::Config(args) => config::run(&args),
         }

@@ -134,6 +134,7 @@ impl Server {
             }),
             callers: Arc::new(callers::of(&config, &policy, &clock, entropy.as_ref())?),
         };
+        app.ensure_signing_key().await?;
         let sender = Sender::new(SenderConfig {
             policy: policy.clone(),
             attempt_timeout: config.attempt_timeout,

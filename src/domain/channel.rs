@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    auth::ReceiverAuth,
     invalid::{Invalid, header_safe},
     resource::ResourcePath,
+    secret::RetiringSecret,
     time::Timestamp,
 };
 
@@ -130,7 +132,14 @@ words! {
 
 words! {
     /// A signature scheme that a channel asked for.
-    SignatureScheme { V1 = "v1" }
+    SignatureScheme {
+        /// HMAC under the channel's own secret.
+        V1 = "v1",
+        /// Ed25519 under the server's keys.
+        V1a = "v1a",
+        /// A token under the server's keys.
+        Jwt = "jwt",
+    }
 }
 
 /// A channel as it is stored. Its position in the log is its cursor's business.
@@ -168,6 +177,8 @@ pub struct Channel {
     pub options: ChannelOptions,
     /// The signing secret, sealed under the master key.
     pub sealed_secret: Option<Vec<u8>>,
+    /// Those before it that sign as well.
+    pub retiring_secrets: Vec<RetiringSecret>,
     /// How often the claim URL was replaced.
     pub claim_rotation: i64,
     /// When the channel's present life began: at its opening or its last renewal.
@@ -238,6 +249,9 @@ pub struct ChannelOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifecycle_address: Option<String>,
     pub redirects: Redirects,
+    /// How the server proves itself to the receiver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<ReceiverAuth<String>>,
     /// Whether the ledger keeps the beginning of each answer.
     pub excerpts: bool,
 }

@@ -51,6 +51,12 @@ pub fn check(headers: &BTreeMap<String, String>, own_prefix: &str) -> Result<(),
 }
 
 fn check_one(name: &str, value: &str, own_prefix: &str) -> Result<(), Invalid> {
+    check_name(name, own_prefix)?;
+    header_safe(value, VALUE_BYTES_MAX)
+}
+
+/// Checks the name of a header that an owner sets.
+pub fn check_name(name: &str, own_prefix: &str) -> Result<(), Invalid> {
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         return Err(Invalid::Rule("have names of letters, digits and -"));
     }
@@ -65,7 +71,7 @@ fn check_one(name: &str, value: &str, own_prefix: &str) -> Result<(), Invalid> {
     if reserved {
         return Err(Invalid::Rule("not set a header that the transport or the format owns"));
     }
-    header_safe(value, VALUE_BYTES_MAX)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Pure types and decisions: no async, no clock, no randomness, no I/O. `now` is always an argument.
 
+pub mod auth;
 pub mod backoff;
 pub mod channel;
 pub mod claim;
@@ -12,6 +13,7 @@ pub mod fate;
 pub mod filter;
 pub mod google_state;
 pub mod headers;
+pub mod hidden;
 pub mod id;
 pub mod invalid;
 pub mod issuer;
@@ -20,6 +22,8 @@ pub mod outcome;
 pub mod rate;
 pub mod renewal;
 pub mod resource;
+pub mod secret;
 pub mod settled;
+pub mod signing_key;
 pub mod time;
 pub mod waiting;

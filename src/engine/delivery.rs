@@ -7,7 +7,7 @@ use super::{
     Context,
     lease::Guard,
     machine::Send,
-    render::{Notification, Subject, Told, render},
+    render::{Notification, Signer, Subject, Told, render},
     slots::{Feedback, Slot},
     target::Target,
 };
@@ -183,10 +183,19 @@ async fn request(
 ) -> End {
     let (channel, now) = (&target.channel, notification.now);
     let About { through, number, attempt, name, state, notice } = about;
+    let keys = if target.needs_keys() {
+        context.keyring.keys(&context.store, &context.keys.sealer, context.clock.as_ref()).await
+    } else {
+        None
+    };
+    let signer = Signer { keys: keys.as_deref(), issuer: &context.issuer };
     let started = context.clock.monotonic();
     let answer = match address {
         Ok(address) => {
-            let rendered = render(notification, &context.own_headers);
+            let Ok(rendered) = render(notification, &context.own_headers, signer) else {
+                tracing::error!(channel.uid = %channel.uid, "no key signs for the channel");
+                return End::Ours { through };
+            };
             let request = Request { address, headers: rendered.headers, body: rendered.body };
             context.sender.send(request, context.clock.as_ref()).await
         }

@@ -3,15 +3,18 @@
 //! A publish rings the append bell; the driver finds the lanes of the resource, lets each machine decide, hands
 //! deliveries to tasks and their outcomes to checkpoints. Cast: `machine` decides for one channel and is pure;
 //! `lanes` holds what is in memory; `slots` says who may have a request in flight; `delivery` is one request;
-//! `scan` is what a filter wants of a log; `render` is how it looks; `checkpoint` is what becomes durable; `lease` says which node may deliver at all;
+//! `scan` is what a filter wants of a log; `render` is how it looks; `keyring` is what the server
+//! signs it with; `checkpoint` is what becomes durable; `lease` says which node may deliver at all;
 //! `driver` carries out and is dull.
 //!
 //! Started by `cli::server`, rung by `wake`, swept by the retry job. It knows neither `app` nor `web`. Losing any
 //! bell costs latency, never an event: start-up and sweep find work by index in the store.
 
+mod auth;
 mod checkpoint;
 mod delivery;
 mod driver;
+mod keyring;
 mod lanes;
 mod lease;
 pub mod machine;
@@ -26,7 +29,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use url::Url;
 
 pub use self::render::BadPrefix;
-use self::{driver::Ended, lease::Guard, render::OwnHeaders};
+use self::{driver::Ended, keyring::Keyring, lease::Guard, render::OwnHeaders};
 use crate::{
     clock::SharedClock,
     domain::{backoff::Schedule, time::Timestamp},
@@ -52,6 +55,9 @@ pub struct Context {
     pub keys: Arc<Keys>,
     pub settings: Settings,
     own_headers: OwnHeaders,
+    /// What tokens name as their issuer.
+    issuer: String,
+    keyring: Keyring,
     seen: broadcast::Sender<Seen>,
 }
 
@@ -125,6 +131,7 @@ impl Engine {
     ) -> Result<Self, BadPrefix> {
         let own_headers = OwnHeaders::new(&settings.header_prefix)?;
         let seen = broadcast::Sender::new(SEEN_MAX);
+        let issuer = settings.public_url.as_str().trim_end_matches('/').to_owned();
         let context = Context {
             store,
             clock,
@@ -134,6 +141,8 @@ impl Engine {
             keys,
             settings,
             own_headers,
+            issuer,
+            keyring: Keyring::default(),
             seen: seen.clone(),
         };
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);

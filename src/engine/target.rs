@@ -7,8 +7,16 @@ use std::sync::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::auth::{Proof, Unusable};
 use crate::{
-    domain::{channel::Channel, event::Event, filter::EventFilter, headers, notice::NoticeKind},
+    domain::{
+        channel::{Channel, SignatureScheme},
+        event::Event,
+        filter::EventFilter,
+        headers,
+        notice::NoticeKind,
+        time::Timestamp,
+    },
     outbound::{Address, EgressPolicy, Origin, Refusal},
     signing::{Sealer, SigningSecret, secret_place},
 };
@@ -22,6 +30,10 @@ pub struct Target {
     /// The owner's own headers.
     pub headers: HeaderMap,
     pub secret: Option<SigningSecret>,
+    /// Those before it that sign as well, each up to a moment.
+    retiring: Vec<(SigningSecret, Timestamp)>,
+    /// What proves the server to the receiver.
+    proof: Result<Option<Proof>, Unusable>,
     /// What the channel wants; everything where there is none.
     pub filter: Option<Arc<EventFilter>>,
     origin: Origin,
@@ -35,18 +47,26 @@ impl Target {
         let (address, origin) = place_of(policy, &channel.address);
         let notices_to =
             channel.options.lifecycle_address.as_deref().map(|address| place_of(policy, address));
-        let secret = channel.sealed_secret.as_deref().and_then(|sealed| {
+        let open = |sealed: &[u8]| {
             let opened = sealer.open(sealed, &secret_place(&channel.project, &channel.uid));
             if opened.is_err() {
-                tracing::error!(channel.uid = %channel.uid, "the signing secret does not open under this master key");
+                tracing::error!(channel.uid = %channel.uid, "a signing secret does not open under this master key");
             }
             opened.ok().map(SigningSecret::from_bytes)
+        };
+        let secret = channel.sealed_secret.as_deref().and_then(open);
+        let retiring = &channel.retiring_secrets;
+        let proof = Proof::of(&channel, sealer).inspect_err(|error| {
+            tracing::error!(channel.uid = %channel.uid, "{error}");
         });
+        let retiring = retiring.iter().filter_map(|old| Some((open(&old.sealed)?, old.until))).collect();
         Self {
             headers: owner_headers(&channel, header_prefix),
             filter: channel.options.filter(&channel.resource_path).map(Arc::new),
             address,
             secret,
+            retiring,
+            proof,
             origin,
             notices_to,
             stale: AtomicBool::new(false),
@@ -82,9 +102,34 @@ impl Target {
         self.stale.store(true, Ordering::Release);
     }
 
-    /// A channel with a secret that does not open must not send unsigned.
+    /// Whether the channel asked for this scheme.
+    pub fn asks_for(&self, scheme: SignatureScheme) -> bool {
+        self.channel.options.signatures.iter().any(|word| word == scheme.as_str())
+    }
+
+    /// Whether the server's own keys sign for it.
+    pub fn needs_keys(&self) -> bool {
+        self.asks_for(SignatureScheme::V1a)
+            || self.asks_for(SignatureScheme::Jwt)
+            || matches!(self.proof, Ok(Some(Proof::Token { .. })))
+    }
+
+    /// What proves the server to whoever gets this: only the channel's receiver itself is shown it, not an address
+    /// elsewhere that is told of the channel's life.
+    pub fn proof(&self, notice: Option<NoticeKind>) -> Option<&Proof> {
+        let elsewhere = notice.is_some_and(|kind| self.notice_origin(kind) != &self.origin);
+        self.proof.as_ref().ok()?.as_ref().filter(|_| !elsewhere)
+    }
+
+    /// What signs at `now`, the present secret first.
+    pub fn secrets(&self, now: Timestamp) -> impl Iterator<Item = &SigningSecret> {
+        let retiring = self.retiring.iter().filter(move |(_, until)| now < *until);
+        self.secret.iter().chain(retiring.map(|(secret, _)| secret))
+    }
+
+    /// A channel with a secret that does not open must not send without it.
     pub fn can_sign(&self) -> bool {
-        self.secret.is_some() || self.channel.sealed_secret.is_none()
+        self.proof.is_ok() && (self.secret.is_some() || self.channel.sealed_secret.is_none())
     }
 }
 

@@ -13,5 +13,7 @@ pub(super) async fn run_once(app: &App, run: Run) -> Result<Report, StoreError> 
         ("attempts", retired.attempts),
         ("notices", retired.notices),
         ("firstAnswers", retired.first_answers),
+        ("secrets", retired.secrets),
+        ("signingKeys", retired.signing_keys),
     ]))
 }

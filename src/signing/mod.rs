@@ -2,10 +2,12 @@
 
 mod api_key;
 mod claim;
+mod ed25519;
 mod jwks;
 mod jwt;
 mod keys;
 mod seal;
+mod token;
 mod webhook;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,11 +16,13 @@ use sha2::Sha256;
 pub use self::{
     api_key::{ApiKeyText, api_key_hash},
     claim::ClaimKey,
+    ed25519::{SigningKey, jwk, public_text},
     jwks::{ExternalError, KeySet, KeySetError},
     jwt::{Claims, JwtError, JwtKey, LIFETIME_MAX, TOKEN_BYTES_MAX},
     keys::Keys,
-    seal::{SealError, Sealer, secret_place},
-    webhook::{SigningSecret, signed_header},
+    seal::{SealError, Sealer, auth_place, secret_place},
+    token::{NotificationClaims, body_digest, mint as mint_notification},
+    webhook::{SigningSecret, sign},
 };
 
 /// A hash from which nothing can be read without `key`; where one part ends and the next begins is bound in.

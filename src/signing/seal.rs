@@ -27,6 +27,11 @@ pub fn secret_place(project: &str, channel_uid: &str) -> String {
     format!("{project}|{channel_uid}|signing")
 }
 
+/// Where the secret that proves the server to a channel's receiver belongs.
+pub fn auth_place(project: &str, channel_uid: &str) -> String {
+    format!("{project}|{channel_uid}|auth")
+}
+
 impl Sealer {
     pub fn new(key: &[u8; 32]) -> Self {
         Self(XChaCha20Poly1305::new(key.into()))

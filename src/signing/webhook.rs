@@ -48,40 +48,41 @@ impl SigningSecret {
     }
 }
 
-/// The value of `webhook-signature`. `id` must not contain a dot, or the signed string would be ambiguous.
-pub fn signed_header(secret: &SigningSecret, id: &str, at: Timestamp, body: &[u8]) -> String {
-    debug_assert!(!id.contains('.'), "a dotted id makes the signed string ambiguous");
+/// One signature of `webhook-signature`. `id` must not contain a dot, or the signed string would be ambiguous.
+pub fn sign(secret: &SigningSecret, id: &str, at: Timestamp, body: &[u8]) -> String {
     let mut mac = hmac_sha256(&secret.0);
-    mac.update(id.as_bytes());
-    mac.update(b".");
-    mac.update(at.as_seconds().to_string().as_bytes());
-    mac.update(b".");
-    mac.update(body);
+    mac.update(&signed_content(id, at, body));
     format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+/// What all schemes sign.
+pub(super) fn signed_content(id: &str, at: Timestamp, body: &[u8]) -> Vec<u8> {
+    debug_assert!(!id.contains('.'), "a dotted id makes the signed string ambiguous");
+    [format!("{id}.{}.", at.as_seconds()).as_bytes(), body].concat()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sign(secret: &str, id: &str, seconds: i64, body: &[u8]) -> String {
+    fn signed(secret: &str, id: &str, seconds: i64, body: &[u8]) -> String {
         let secret = SigningSecret::parse(secret).unwrap();
-        signed_header(&secret, id, Timestamp::from_millis(seconds * 1_000), body)
+        super::sign(&secret, id, Timestamp::from_millis(seconds * 1_000), body)
     }
 
     #[test]
     fn published_and_computed_vectors() {
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         assert_eq!(
-            sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#),
+            signed(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#),
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
         assert_eq!(
-            sign(secret, "msg_1", 1_700_000_000, b""),
+            signed(secret, "msg_1", 1_700_000_000, b""),
             "v1,gSiPCGkMwgBPwtqun+0WQGJwP7wCS5MuBHUR5RLZhOo="
         );
         assert_eq!(
-            sign(secret, "msg_2", 1_700_000_000, r#"{"n":9007199254740993,"s":"é\u0000"}"#.as_bytes()),
+            signed(secret, "msg_2", 1_700_000_000, r#"{"n":9007199254740993,"s":"é\u0000"}"#.as_bytes()),
             "v1,sonw083sQBRV+LBRDGmJ3+foBgLO1b7/cllZwBzSsVU="
         );
     }

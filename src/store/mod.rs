@@ -37,6 +37,7 @@ mod renewal;
 mod resources;
 mod retention;
 mod schema;
+mod signing_keys;
 mod work;
 mod writer;
 
@@ -50,7 +51,7 @@ pub use self::{
     catalog::ResourceView,
     channels::{
         AdvanceOutcome, AdvancedBy, ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome,
-        Owner, PastFilter, ReplayOutcome, ResumeOutcome, ResumedBy,
+        Owner, PastFilter, ReplayOutcome, ResumeOutcome, ResumedBy, RotateOutcome, SecretRotation,
     },
     checkpoint::{Attempt, Checkpoint, Checkpointed, EndedRange, OUTCOMES_MAX, Parked, Retrying},
     deletion::{Deletion, RESOURCE_DELETED},
@@ -68,6 +69,7 @@ pub use self::{
     renewal::Looked,
     resources::Head,
     retention::{Aged, Cutoff, ExpiredSlice, Old},
+    signing_keys::{NewSigningKey, RotateKeysOutcome},
     work::BusyResource,
 };
 use self::{
@@ -154,6 +156,28 @@ impl Store {
             }
         };
         Ok(Self(Arc::new(Inner { backend, tasks, cache, announce, description })))
+    }
+
+    /// Opens a migrated database beside whoever writes it, for commands that only read. An embedded one cannot be
+    /// written through it at all.
+    pub fn open_to_read(location: &Location) -> StoreResult<Self> {
+        let (jobs, _nobody) = mpsc::channel(1);
+        let backend = match location {
+            Location::Sqlite(path) => {
+                let readers = connection::sqlite_pool(&path.to_string_lossy(), SqliteAccess::Read)?;
+                Backend::Sqlite { writer: jobs, readers }
+            }
+            Location::Postgres(url) => {
+                Backend::Postgres { journal: jobs, pool: connection::postgres_pool(url)? }
+            }
+        };
+        Ok(Self(Arc::new(Inner {
+            backend,
+            tasks: Tasks::current(),
+            cache: Arc::new(EventCache::default()),
+            announce: Arc::new(|_| {}),
+            description: "read only".to_owned(),
+        })))
     }
 
     pub fn description(&self) -> &str {

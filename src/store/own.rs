@@ -34,6 +34,7 @@ pub(super) enum Told {
     Gone,
     Expired,
     Parked,
+    SecretRotated,
 }
 
 impl Told {
@@ -47,6 +48,7 @@ impl Told {
             Self::Gone => "channel.gone",
             Self::Expired => "channel.expired",
             Self::Parked => "channel.parked",
+            Self::SecretRotated => "channel.secret.rotated",
         }
     }
 

@@ -80,6 +80,7 @@ diesel::table! {
         replay_id -> Nullable<Text>,
         replay_through -> Nullable<BigInt>,
         replays -> BigInt,
+        retiring_secrets -> Nullable<Text>,
     }
 }
 
@@ -194,6 +195,18 @@ diesel::table! {
         created_at_ms -> BigInt,
         expires_at_ms -> Nullable<BigInt>,
         last_used_at_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    signing_keys (n) {
+        n -> BigInt,
+        kid -> Text,
+        sealed -> Binary,
+        public_key -> Binary,
+        created_at_ms -> BigInt,
+        signs_from_ms -> BigInt,
+        until_ms -> Nullable<BigInt>,
     }
 }
 

@@ -9,6 +9,7 @@ mod claims;
 mod extract;
 mod google;
 mod guesses;
+mod jwks;
 mod openapi;
 mod ops;
 mod v1;
@@ -42,6 +43,7 @@ pub fn routes(config: &mut ServiceConfig, web: &Web) {
     config.app_data(Data::new(web.clone()));
     ops::routes(config);
     claims::routes(config);
+    jwks::routes(config);
     openapi::routes(config);
     v1::routes(config, &web.native_prefix);
     google::routes(config);

@@ -15,7 +15,7 @@ const WATCH: &str = "{\"id\":\"g\",\"type\":\"web_hook\",\"address\":\"http://12
 const GOOGLE_STOP: &str = "/calendar/v3/channels/stop";
 
 /// Every native route with a body that it accepts, and the scope that it needs.
-const ROUTES: [(&str, &str, &str, &str); 19] = [
+const ROUTES: [(&str, &str, &str, &str); 20] = [
     ("POST", "/v1/events", EVENT, "events"),
     ("POST", "/v1/events?resource=a&name=a.b", "x", "events"),
     ("GET", "/v1/events?resource=a/b", "", "channels"),
@@ -31,6 +31,7 @@ const ROUTES: [(&str, &str, &str, &str); 19] = [
     ("POST", "/v1/channels/x/resume", "", "channels"),
     ("POST", "/v1/channels/x/skip", "{\"throughNumber\":1}", "channels"),
     ("POST", "/v1/channels/x/claim/rotate", "", "channels"),
+    ("POST", "/v1/channels/x/secret/rotate", "", "channels"),
     ("POST", "/v1/channels/x/renew", "", "channels"),
     ("POST", "/v1/channels/x/ping", "", "channels"),
     ("POST", "/v1/channels/x/replay", "{\"fromNumber\":2}", "channels"),
@@ -38,11 +39,12 @@ const ROUTES: [(&str, &str, &str, &str); 19] = [
 ];
 
 /// What an owner does to a channel, with bodies that are accepted.
-const COMMANDS: [(&str, &str); 8] = [
+const COMMANDS: [(&str, &str); 9] = [
     ("pause", ""),
     ("resume", ""),
     ("skip", "{\"throughNumber\":1}"),
     ("claim/rotate", ""),
+    ("secret/rotate", ""),
     ("renew", ""),
     ("ping", ""),
     ("replay", "{\"fromNumber\":2}"),
@@ -174,6 +176,9 @@ async fn every_route_asks_for_its_scope() {
     assert_eq!(server.ask("POST", "/v1/jobs/expiry").token(&operator).send().await.status, 200);
     assert_eq!(server.ask("POST", "/v1/jobs/other").token(&operator).send().await.problem().0, 404);
     assert_eq!(server.ask("POST", "/v1/jobs/expiry").send().await.problem().0, 401);
+    assert_eq!(server.ask("POST", "/v1/keys/rotate").body("{}").send().await.problem().0, 401);
+    let rotation = server.ask("POST", "/v1/keys/rotate").token(&would_be).body("{}").send().await;
+    assert_eq!(rotation.problem().0, 403);
     let admin = server.token("p", "s", "admin");
     for (method, target, body, _) in ROUTES {
         let status = server.ask(method, target).token(&admin).body(body).send().await.status;

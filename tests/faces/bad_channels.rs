@@ -59,6 +59,13 @@ fn changeable() -> Vec<Wrong> {
     table.wrong("headers", LONG, &[&many(17), &format!("{{\"X\":{}}}", long(1_025))]);
     table.wrong("headers", LONG, &[&format!("{{{}:\"a\"}}", long(65))]);
 
+    table.wrong("auth", TYPE, &["1", "true", "\"\"", "[]"]);
+    table.inside("auth", "auth.type", "fieldMissing", &["{}", r#"{"token":"t"}"#]);
+    table.inside("auth", "auth.type", TYPE, &[r#"{"type":"digest"}"#, r#"{"type":1}"#]);
+    table.inside("auth", "auth.token", "fieldMissing", &[r#"{"type":"bearer"}"#]);
+    table.inside("auth", "auth.token", INVALID, &[r#"{"type":"bearer","token":"a\nb"}"#]);
+    table.inside("auth", "auth.token", LONG, &[&format!(r#"{{"type":"bearer","token":{}}}"#, long(1_025))]);
+
     table.wrong("metadata", TYPE, &["1", "true", "\"\"", "[]"]);
     table.inside("metadata", "metadata.a", TYPE, &["{\"a\":1}", "{\"a\":null}", "{\"a\":[]}"]);
     table.inside("metadata", "metadata.a", INVALID, &["{\"a\":\"\",\"a\":\"\"}"]);
@@ -110,7 +117,6 @@ fn changeable() -> Vec<Wrong> {
         table.wrong(flag, TYPE, &["1", "\"true\"", "[]", "{}"]);
     }
     table.wrong("lifecycleAddress", TYPE, &["1", "true", "[]", "{}"]);
-    table.wrong("auth", INVALID, &["1", "\"a\"", "[]", "{}"]);
     table.wrong("adress", INVALID, &["1", "\"a\"", "null"]);
     table.0
 }

@@ -290,6 +290,38 @@ fn dev_reaches_its_own_bin_whatever_else_is_opened() {
     assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_rotated_and_read_beside_a_server_and_without_one() {
+    let place = Place::new(&[("LISTEN", "127.0.0.1:0"), ("DATABASE_URL", "sqlite:./here.db")]);
+    for command in ["rotate", "list", "jwks"] {
+        place.fails(&["keys", command], 1, "run `watchpost migrate` first");
+    }
+    let mut server = place.start(&["serve"]);
+    let address = server.until("listening on http://").parse().unwrap();
+    let uses = |keys: &Value| -> Vec<String> {
+        keys.as_array().unwrap().iter().map(|key| key["use"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(uses(&place.json(&["keys", "list"])), ["signing"]);
+    let rotated = place.json(&["keys", "rotate", "--overlap", "1h"]);
+    assert_eq!(uses(&rotated), ["signing", "next"]);
+    assert!(rotated[0]["publicKey"].as_str().unwrap().starts_with("whpk_"), "{rotated}");
+    let served = Ask::new(address, "GET", "/.well-known/jwks.json").send().await;
+    assert!(served.has_header("cache-control: public, max-age=300"), "{served:?}");
+    let printed: Value = serde_json::from_str(&place.run(&["keys", "jwks"]).stdout).unwrap();
+    assert_eq!(printed["keys"].as_array().unwrap().len(), 2);
+    assert_eq!(served.json(), printed);
+    server.terminate();
+
+    assert_eq!(uses(&place.json(&["keys", "rotate"])), ["signing", "next", "next"]);
+    assert_eq!(
+        uses(&place.json(&["keys", "rotate", "--overlap", "0s"])),
+        ["gone", "gone", "gone", "signing"]
+    );
+    let listed = place.run(&["keys", "list"]).stdout;
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+    place.fails(&["keys", "rotate", "--overlap", "1m"], 1, "overlap must be 0s, or lie between 1h and 90d");
+}
+
 #[test]
 fn wrong_usage_is_named_and_ends_with_2() {
     let place = Place::new(&[("LISTN", "127.0.0.1:0")]);

@@ -34,6 +34,7 @@ macro_rules! on_both {
 
 mod acceptance;
 mod app;
+mod auth;
 mod authorizer;
 mod base;
 mod catalogue;
@@ -57,5 +58,8 @@ mod resources;
 mod restart;
 mod retention;
 mod retry;
+mod secrets;
+mod signing_keys;
 mod storm;
+mod verifiers;
 mod window;

@@ -9,6 +9,7 @@ use watchpost::clock::Clock as _;
 use crate::{
     app::{TestApp, numbers, seconds},
     base::{Base, Kind},
+    secrets::accepts,
     support::receiver::{Answer, Received, Receiver, in_time},
 };
 
@@ -193,4 +194,21 @@ async fn an_embedded_store_has_one_server() {
     let next = TestApp::on(base, &[]).await;
     assert_eq!(next.publish(json!({ "resource": RESOURCE, "name": "order.changed" })).await[0]["seq"], 2);
     assert!(next.now() >= app.clock.now());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_replaced_on_either_node() {
+    let (first, second) = nodes().await;
+    let receiver = Receiver::start().await;
+    let opening = json!({ "id": "c", "resource": RESOURCE, "address": receiver.url("/") });
+    let old = first.open(opening).await["secret"].as_str().unwrap().to_owned();
+    first.settle().await;
+    let answer = second.post("/v1/channels/c/secret/rotate", json!({})).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let new = answer.json()["secret"].as_str().unwrap().to_owned();
+    poll(&first).await;
+    first.publish_many(RESOURCE, "order.changed", 1).await;
+    first.settle().await;
+    let last = receiver.received().pop().unwrap();
+    assert!(accepts(&old, &last) && accepts(&new, &last), "{last}");
 }

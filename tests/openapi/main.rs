@@ -18,6 +18,7 @@ const CHANNELS: &str = concat!(
     include_str!("../../src/web/v1/channels/read.rs"),
     include_str!("../../src/web/v1/channels/show.rs"),
 );
+const COMMANDS: &str = include_str!("../../src/web/v1/commands.rs");
 const LEDGER: &str = include_str!("../../src/web/v1/ledger.rs");
 const FATES: &str = include_str!("../../src/web/v1/fates.rs");
 const PUBLISH: &str = include_str!("../../src/web/v1/publish.rs");
@@ -159,8 +160,15 @@ fn codes_named_by_a_response_exist_and_every_code_is_named_by_one() {
 
 #[test]
 fn request_bodies() {
-    const SHARED: [&str; 6] =
-        ["take_expiry", "take_format", "take_catch_up", "take_options", "take_retry", "take_rate_limit"];
+    const SHARED: [&str; 7] = [
+        "take_expiry",
+        "take_format",
+        "take_catch_up",
+        "take_options",
+        "take_retry",
+        "take_auth",
+        "take_rate_limit",
+    ];
     let document = document();
     let opening = [&["read_open", "take_signatures", "take_ordering"], SHARED.as_slice()].concat();
     assert_eq!(properties(&document, "NewChannel"), taken(CHANNELS, "channel", &opening));
@@ -178,6 +186,15 @@ fn request_bodies() {
     }
     assert_eq!(properties(&document, "NewEvent"), taken(PUBLISH, "event", &["draft", "changed", "payload"]));
     assert_eq!(properties(&document, "NewApiKey"), taken(API_KEYS, "key", &["read"]));
+    let kinds = document["components"]["schemas"]["Auth"]["oneOf"].as_array().unwrap();
+    let kinds = kinds.iter().filter_map(|kind| kind["properties"].as_object());
+    let described: Names = kinds.flat_map(|kind| kind.keys().cloned()).collect();
+    assert_eq!(described, taken(CHANNELS, "auth", &["take_auth"]));
+    assert_eq!(properties(&document, "KeyRotation"), taken(COMMANDS, "body", &["take_overlap"]));
+    assert_eq!(
+        properties(&document, "SecretRotation"),
+        taken(COMMANDS, "body", &["read_rotation", "take_overlap"])
+    );
     assert_eq!(properties(&document, "NewEvents"), taken(PUBLISH, "object", &["read"]));
 }
 
@@ -209,8 +226,8 @@ fn answers() {
         |source: &str, function: &str| names(functions(source, &[function]).split('"').skip(1).step_by(2));
     let shown = |function: &str| words(CHANNELS, function);
     let mut channel = shown("channel_json");
-    // Not members of the channel: a word, a placeholder and what stands inside `retry`.
-    for other in ["(set)", "schedule", "window", "maxAttempts", "onExhausted"] {
+    // Not members of the channel: what stands inside `retry`.
+    for other in ["schedule", "window", "maxAttempts", "onExhausted"] {
         assert!(channel.remove(other), "{other}");
     }
     assert_eq!(properties(&document, "Channel"), channel);

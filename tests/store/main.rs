@@ -50,3 +50,5 @@ mod races;
 mod resources;
 mod retention;
 mod scale;
+mod secrets;
+mod signing_keys;

@@ -2,6 +2,7 @@
 
 mod google;
 mod raw;
+mod signed;
 mod standard;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 use serde_json::Value;
 
+pub use self::signed::Signer;
 use super::target::Target;
 use crate::{
     domain::{
@@ -19,7 +21,7 @@ use crate::{
         notice::{NoticeKind, notice_id},
         time::Timestamp,
     },
-    signing,
+    signing::JwtError,
     store::Notice,
 };
 
@@ -107,6 +109,7 @@ pub struct OwnHeaders {
     notice: HeaderName,
     replay: HeaderName,
     claim_url: HeaderName,
+    token: HeaderName,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,12 +131,18 @@ impl OwnHeaders {
             notice: name("Notice")?,
             replay: name("Replay")?,
             claim_url: name("Claim-Url")?,
+            token: name("Token")?,
         })
     }
 }
 
-/// Renders a notification in its channel's format, signed where the channel asked for it.
-pub fn render(notification: &Notification<'_>, own: &OwnHeaders) -> Rendered {
+/// Renders a notification in its channel's format, signed where the channel asked for it. What cannot be signed is not
+/// rendered.
+pub fn render(
+    notification: &Notification<'_>,
+    own: &OwnHeaders,
+    signer: Signer<'_>,
+) -> Result<Rendered, JwtError> {
     let target = notification.target;
     let mut rendered = match target.channel.format {
         Format::Google => google::render(notification),
@@ -146,21 +155,15 @@ pub fn render(notification: &Notification<'_>, own: &OwnHeaders) -> Rendered {
         Subject::Sync | Subject::Event { .. } => id::webhook_id(&target.channel.uid, notification.number),
     };
     put(headers, WEBHOOK_ID, &webhook_id);
-    if let Some(secret) = &target.secret {
-        put(headers, WEBHOOK_TIMESTAMP, &notification.now.as_seconds().to_string());
-        put(
-            headers,
-            WEBHOOK_SIGNATURE,
-            &signing::signed_header(secret, &webhook_id, notification.now, &rendered.body),
-        );
-    } else if target.channel.format != Format::Google {
+    if !target.channel.options.signatures.is_empty() || target.channel.format != Format::Google {
         put(headers, WEBHOOK_TIMESTAMP, &notification.now.as_seconds().to_string());
     }
     common(notification, own, headers);
     for (name, value) in &target.headers {
         headers.insert(name.clone(), value.clone());
     }
-    rendered
+    signed::sign(notification, signer, own, &webhook_id, &rendered.body, headers)?;
+    Ok(rendered)
 }
 
 fn common(notification: &Notification<'_>, own: &OwnHeaders, headers: &mut HeaderMap) {

@@ -9,6 +9,7 @@ mod moves;
 mod open;
 mod refilter;
 mod replay;
+mod secrets;
 
 use diesel::{
     prelude::*,
@@ -22,6 +23,7 @@ pub use self::{
     open::{NewChannel, OpenOutcome},
     refilter::PastFilter,
     replay::ReplayOutcome,
+    secrets::{RotateOutcome, SecretRotation},
 };
 pub(super) use self::{
     change::{announce, freeze, head_and_fanned, revise, stand_where_fanned_is, tell_renewed},
@@ -73,6 +75,7 @@ pub(super) struct ChannelRow {
     replay_id: Option<String>,
     replay_through: Option<i64>,
     replays: i64,
+    retiring_secrets: Option<String>,
 }
 
 impl ChannelRow {
@@ -103,6 +106,7 @@ impl ChannelRow {
             ended_at: self.ended_at_ms.map(Timestamp::from_millis),
             options: serde_json::from_str(&self.options).map_err(|_| unreadable("options"))?,
             sealed_secret: self.sealed_secret,
+            retiring_secrets: secrets::read(self.retiring_secrets.as_deref())?,
             claim_rotation: self.claim_rotation,
             granted_at: Timestamp::from_millis(self.granted_at_ms),
             replay: self.replay_id.zip(self.replay_through).map(|(id, through)| Replay { id, through }),

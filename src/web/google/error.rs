@@ -88,6 +88,8 @@ impl GoogleError {
             | ChannelError::NotFound
             | ChannelError::Ended
             | ChannelError::Paused
+            | ChannelError::Unsigned
+            | ChannelError::TooManySecrets { .. }
             | ChannelError::Lost { .. } => Self::new(404, "notFound", "Not Found"),
             ChannelError::NotOwner => {
                 Self::new(403, "stopChannelCallerNotOwner", "The caller is not the owner of the channel.")

@@ -80,7 +80,9 @@ fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<As
         if let Some(words) = params.take_string("signatures")? {
             let schemes = words.split([',', ' ']).filter(|word| !word.is_empty()).map(SignatureScheme::parse);
             let schemes: Option<Vec<_>> = schemes.collect();
-            signatures = Some(schemes.ok_or_else(|| params.error("signatures", Invalid::Type("v1")))?);
+            signatures = Some(schemes.ok_or_else(|| {
+                params.error("signatures", Invalid::Type("v1, v1a and jwt, separated by spaces"))
+            })?);
         }
     }
     let open = OpenRequest {

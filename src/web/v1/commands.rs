@@ -1,5 +1,7 @@
 //! `POST /v1/channels/{id}/…`: what an owner does to a channel besides changing its values.
 
+use std::time::Duration;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::StatusCode,
@@ -16,8 +18,14 @@ use crate::{
     app::{
         channels::ChangeRequest,
         replay::{NUMBERS_MAX, PING_BYTES_MAX, Ping, Redriven, ReplayFrom},
+        secrets::RotateRequest,
     },
-    domain::invalid::{FieldError, Invalid},
+    domain::{
+        duration::parse_duration,
+        hidden::Hidden,
+        invalid::{FieldError, Invalid},
+        time::Timestamp,
+    },
     web::{
         Web,
         body::{self, BodyError, Object},
@@ -61,6 +69,40 @@ pub async fn rotate_claim(
     let principal = authenticate(&request, &web).await?;
     let claim_url = web.app.rotate_claim(&principal, &id).await?;
     Ok(json_answer(StatusCode::OK, &json!({ "claimUrl": claim_url })))
+}
+
+/// Without a body, a new secret beside which the present one goes on for a day.
+pub async fn rotate_secret(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    web: Data<Web>,
+) -> Result<HttpResponse, Problem> {
+    let principal = authenticate(&request, &web).await?;
+    let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
+    let rotation = match optional(&bytes)? {
+        None => RotateRequest::default(),
+        Some(body) => read_rotation(body)?,
+    };
+    let rotated = web.app.rotate_secret(&principal, &id, rotation).await?;
+    let shown = json!({
+        "secret": rotated.secret.reveal(),
+        "overlapEndsAt": rotated.overlap_ends_at.map(Timestamp::to_rfc3339),
+    });
+    Ok(json_answer(StatusCode::OK, &shown))
+}
+
+fn read_rotation(mut body: Object<'_>) -> Result<RotateRequest, FieldError> {
+    let overlap = take_overlap(&mut body)?;
+    let rotation = RotateRequest { secret: body.take_string("secret")?.map(Hidden::new), overlap };
+    body.finish()?;
+    Ok(rotation)
+}
+
+pub(super) fn take_overlap(body: &mut Object<'_>) -> Result<Option<Duration>, FieldError> {
+    let Some(text) = body.take_string("overlap")? else { return Ok(None) };
+    let wrong = |_| body.error("overlap", Invalid::Type("a duration such as 24h"));
+    parse_duration(&text).map(Some).map_err(wrong)
 }
 
 /// A new life: as long as is asked for, else the server's default.

@@ -7,6 +7,7 @@ mod erasure;
 mod events;
 mod fates;
 mod jobs;
+mod keys;
 mod ledger;
 mod problem;
 mod publish;
@@ -50,6 +51,7 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/channels/{id}/resume"), web::post().to(commands::resume));
     config.route(&path("/channels/{id}/skip"), web::post().to(commands::skip));
     config.route(&path("/channels/{id}/claim/rotate"), web::post().to(commands::rotate_claim));
+    config.route(&path("/channels/{id}/secret/rotate"), web::post().to(commands::rotate_secret));
     config.route(&path("/resources"), web::get().to(resources::list));
     config.route(&path("/resources"), web::put().to(resources::put));
     config.route(&path("/resources/{resourceId}"), web::get().to(resources::get));
@@ -58,6 +60,7 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/apikeys"), web::get().to(api_keys::list));
     config.route(&path("/apikeys/{id}"), web::delete().to(api_keys::revoke));
     config.route(&path("/jobs/{name}"), web::post().to(jobs::run));
+    config.route(&path("/keys/rotate"), web::post().to(keys::rotate));
 }
 
 async fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {

@@ -14,6 +14,7 @@ use crate::{
         feed::FeedError,
         publish::PublishError,
         resources::{ResourceError, UNDECLARED},
+        signing_keys::KeysError,
     },
     domain::{
         expiry::ExpiryError,
@@ -196,7 +197,7 @@ impl From<Refusal> for Problem {
                     .to_owned(),
             ),
             Refusal::UserInfo => {
-                ("addressHasUserInfo", "address must not carry credentials: set a header instead".to_owned())
+                ("addressHasUserInfo", "address must not carry credentials: give them as auth, such as {\"type\": \"basic\", \"username\", \"password\"}, where they stay hidden".to_owned())
             }
             Refusal::TooLong => ("addressInvalid", "address is longer than 2048 bytes".to_owned()),
             Refusal::BadCharacters | Refusal::Unparsable | Refusal::NoHost | Refusal::Fragment => (
@@ -226,6 +227,8 @@ impl From<ChannelError> for Problem {
             ChannelError::NotOwner => Self::new(403, "notOwner", error.to_string()),
             ChannelError::Ended => Self::new(409, "channelEnded", error.to_string()),
             ChannelError::Paused => Self::new(409, "channelPaused", error.to_string()),
+            ChannelError::Unsigned => Self::new(409, "channelUnsigned", error.to_string()),
+            ChannelError::TooManySecrets { .. } => Self::new(409, "tooManySecrets", error.to_string()),
             ChannelError::Lost { earliest_number } => Self {
                 more: Some(("earliestNumber", earliest_number)),
                 ..Self::new(410, "expired", error.to_string())
@@ -285,6 +288,18 @@ impl From<ErasureError> for Problem {
             ErasureError::Access(error) => error.into(),
             ErasureError::NotFound => Self::not_found("event"),
             ErasureError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeysError> for Problem {
+    fn from(error: KeysError) -> Self {
+        match error {
+            KeysError::Access(error) => error.into(),
+            KeysError::Field(error) => error.into(),
+            KeysError::TooMany { .. } => Self::new(409, "tooManyKeys", error.to_string()),
+            KeysError::Raced => Self::new(409, "keysRaced", error.to_string()),
+            KeysError::Store(error) => error.into(),
         }
     }
 }

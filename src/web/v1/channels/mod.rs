@@ -59,6 +59,11 @@ pub async fn put(
     let principal = authenticate(&request, &web).await?;
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let open = read_open(Object::parse(&bytes)?, Some(id.as_str()))?;
+    // Looked at first: what was read of a channel and is sent back makes no sense for one that is to be opened.
+    let present = web.app.channel(&principal, &id).await;
+    if present.is_ok_and(|present| present.channel.id == *id) {
+        return replace(&web.app, &principal, &id, open).await;
+    }
     match web.app.open_channel(&principal, open.clone()).await {
         Ok(opened) => Ok(json_answer(StatusCode::CREATED, &opened_json(&web.app, &opened))),
         Err(ChannelError::IdTaken(_)) => replace(&web.app, &principal, &id, open).await,
@@ -88,7 +93,7 @@ async fn replace(
     if open.secret.is_some() {
         return Err(Problem::from(FieldError::new(
             "secret",
-            Invalid::Rule("be given only when the channel is opened"),
+            Invalid::Rule("be given only when the channel is opened; secret/rotate replaces it"),
         )));
     }
     let given =
@@ -133,6 +138,7 @@ fn in_full(given: OptionsRequest) -> OptionsRequest {
         lifecycle: Some(given.lifecycle.unwrap_or_default()),
         lifecycle_address: Some(given.lifecycle_address.flatten()),
         redirects: Some(given.redirects.unwrap_or_default()),
+        auth: Some(given.auth.flatten()),
         excerpts: Some(given.excerpts.unwrap_or_default()),
     }
 }

@@ -2,26 +2,24 @@
 
 use crate::{
     app::{
+        auth::AuthRequest,
         channels::{ChangeRequest, OpenRequest},
         options::{OptionsRequest, RetryRequest},
     },
     domain::{
+        auth::ReceiverAuth,
         channel::{
             CatchUp, Face, Format, OnExhausted, Ordering, RateLimit, Redirects, Renewal, SignatureScheme,
         },
         duration::parse_duration,
         expiry::Asked,
+        hidden::Hidden,
         invalid::{FieldError, Invalid},
     },
     web::body::Object,
 };
 
-/// Options that come with a later version: refused, not dropped in silence.
-const LATER: &[&str] = &["auth"];
-const NOT_YET: Invalid = Invalid::Rule("not be given: this version does not support it yet");
-
 pub(super) fn read_open(mut channel: Object<'_>, path_id: Option<&str>) -> Result<OpenRequest, FieldError> {
-    refuse_later(&channel)?;
     let id = match (path_id, channel.take_string("id")?) {
         (Some(path), Some(given)) if path != given => {
             return Err(channel.error("id", Invalid::Rule("be the id in the path")));
@@ -41,7 +39,7 @@ pub(super) fn read_open(mut channel: Object<'_>, path_id: Option<&str>) -> Resul
         payload: channel.take_bool("payload")?,
         catch_up: take_catch_up(&mut channel)?,
         signatures: take_signatures(&mut channel)?,
-        secret: channel.take_string("secret")?,
+        secret: channel.take_string("secret")?.map(Hidden::new),
         ordering: take_ordering(&mut channel)?.unwrap_or_default(),
         options: take_options(&mut channel)?,
     };
@@ -50,7 +48,6 @@ pub(super) fn read_open(mut channel: Object<'_>, path_id: Option<&str>) -> Resul
 }
 
 pub(super) fn read_change(mut channel: Object<'_>) -> Result<ChangeRequest, FieldError> {
-    refuse_later(&channel)?;
     for fixed in ["id", "resource", "secret", "signatures", "ordering", "uid", "state"] {
         if channel.has(fixed) {
             return Err(channel.error(fixed, Invalid::Rule("not be changed here")));
@@ -71,13 +68,6 @@ pub(super) fn read_change(mut channel: Object<'_>) -> Result<ChangeRequest, Fiel
     Ok(change)
 }
 
-fn refuse_later(channel: &Object<'_>) -> Result<(), FieldError> {
-    match LATER.iter().find(|name| channel.has(name)) {
-        Some(name) => Err(channel.error(name, NOT_YET)),
-        None => Ok(()),
-    }
-}
-
 /// `expiresAt` and `ttlSeconds`.
 pub(in crate::web::v1) fn take_expiry(channel: &mut Object<'_>) -> Result<Asked, FieldError> {
     let at = channel.take_time("expiresAt")?;
@@ -95,7 +85,9 @@ fn take_catch_up(channel: &mut Object<'_>) -> Result<Option<CatchUp>, FieldError
 fn take_signatures(channel: &mut Object<'_>) -> Result<Option<Vec<SignatureScheme>>, FieldError> {
     let Some(words) = channel.take_strings("signatures")? else { return Ok(None) };
     let schemes: Option<Vec<_>> = words.iter().map(|word| SignatureScheme::parse(word)).collect();
-    schemes.map(Some).ok_or_else(|| channel.error("signatures", Invalid::Type("a list of v1, or empty")))
+    schemes
+        .map(Some)
+        .ok_or_else(|| channel.error("signatures", Invalid::Type("a list of v1, v1a and jwt, or empty")))
 }
 
 fn take_ordering(channel: &mut Object<'_>) -> Result<Option<Ordering>, FieldError> {
@@ -118,6 +110,7 @@ fn take_options(channel: &mut Object<'_>) -> Result<OptionsRequest, FieldError> 
             .take_string("lifecycleAddress")
             .map(|address| has_address.then_some(address))?,
         redirects: channel.take_word("redirects", Redirects::parse, "retry, fail or update")?,
+        auth: take_auth(channel)?,
         excerpts: channel.take_bool("excerpts")?,
     })
 }
@@ -145,6 +138,27 @@ fn take_retry(channel: &mut Object<'_>) -> Result<Option<RetryRequest>, FieldErr
     };
     retry.finish()?;
     Ok(Some(read))
+}
+
+fn take_auth(channel: &mut Object<'_>) -> Result<Option<Option<AuthRequest>>, FieldError> {
+    let given = channel.has("auth");
+    let Some(mut auth) = channel.take_object("auth")? else { return Ok(given.then_some(None)) };
+    let kind = auth.take_required_string("type")?;
+    let read = match kind.as_str() {
+        "basic" => ReceiverAuth::Basic {
+            username: auth.take_required_string("username")?,
+            secret: Hidden::new(auth.take_required_string("password")?),
+        },
+        "bearer" => ReceiverAuth::Bearer { secret: Hidden::new(auth.take_required_string("token")?) },
+        "header" => ReceiverAuth::Header {
+            name: auth.take_required_string("name")?,
+            secret: Hidden::new(auth.take_required_string("value")?),
+        },
+        "jwt" => ReceiverAuth::Jwt { audience: auth.take_required_string("audience")? },
+        _ => return Err(auth.error("type", Invalid::Type("basic, bearer, header or jwt"))),
+    };
+    auth.finish()?;
+    Ok(Some(Some(read)))
 }
 
 fn take_rate_limit(channel: &mut Object<'_>) -> Result<Option<RateLimit>, FieldError> {

@@ -6,7 +6,13 @@ use serde_json::{Value, json};
 
 use crate::{
     app::{App, channels::Opened, detail::ChannelDetail},
-    domain::{channel::Channel, duration::format_duration, time::Timestamp},
+    domain::{
+        auth::ReceiverAuth,
+        channel::Channel,
+        duration::format_duration,
+        hidden::{MARK, mask_query},
+        time::Timestamp,
+    },
     store::{ChannelView, RecordedAttempt},
 };
 
@@ -21,7 +27,7 @@ pub(super) fn opened_json(app: &App, opened: &Opened) -> Value {
 
 fn channel_json(channel: &Channel) -> Value {
     let headers: BTreeMap<&str, &str> =
-        channel.options.headers.keys().map(|name| (name.as_str(), "(set)")).collect();
+        channel.options.headers.keys().map(|name| (name.as_str(), MARK)).collect();
     json!({
         "id": channel.id,
         "uid": channel.uid,
@@ -29,7 +35,7 @@ fn channel_json(channel: &Channel) -> Value {
         "resourceId": channel.resource_id,
         "resourceUri": channel.resource_uri,
         "subject": channel.subject,
-        "address": channel.address,
+        "address": mask_query(&channel.address),
         "token": channel.token,
         "format": channel.format.as_str(),
         "payload": channel.payload,
@@ -47,8 +53,9 @@ fn channel_json(channel: &Channel) -> Value {
         "rateLimit": channel.options.rate_limit,
         "renewal": channel.options.renewal.as_str(),
         "lifecycle": channel.options.lifecycle,
-        "lifecycleAddress": channel.options.lifecycle_address,
+        "lifecycleAddress": channel.options.lifecycle_address.as_deref().map(mask_query),
         "redirects": channel.options.redirects.as_str(),
+        "auth": channel.options.auth.as_ref().map_or(Value::Null, auth_json),
         "excerpts": channel.options.excerpts,
         "metadata": channel.options.metadata,
         "state": channel.state.as_str(),
@@ -56,6 +63,19 @@ fn channel_json(channel: &Channel) -> Value {
         "createdAt": channel.created_at.to_rfc3339(),
         "endedAt": channel.ended_at.map(Timestamp::to_rfc3339),
     })
+}
+
+fn auth_json(auth: &ReceiverAuth<String>) -> Value {
+    let mut shown = match auth {
+        ReceiverAuth::Basic { username, .. } => json!({ "type": "basic", "username": username }),
+        ReceiverAuth::Bearer { .. } => json!({ "type": "bearer" }),
+        ReceiverAuth::Header { name, .. } => json!({ "type": "header", "name": name }),
+        ReceiverAuth::Jwt { audience } => json!({ "type": "jwt", "audience": audience }),
+    };
+    if let Some((name, _)) = auth.secret() {
+        shown[name] = MARK.into();
+    }
+    shown
 }
 
 /// `null` means the server's own schedule.

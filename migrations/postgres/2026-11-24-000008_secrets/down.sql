@@ -1,0 +1,3 @@
+drop table signing_keys;
+drop index channels_retiring_idx;
+alter table channels drop column retiring_secrets;

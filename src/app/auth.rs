@@ -1,0 +1,88 @@
+//! How the server proves itself to a receiver, as a request gives it: checked, its secret sealed for its channel alone,
+//! and never shown again. Where a request sends back what a read has shown, the secret stays.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use super::{App, channels::ChannelError};
+use crate::{
+    domain::{
+        auth::{ReceiverAuth, check_secret},
+        channel::ChannelOptions,
+        hidden::{self, Hidden},
+        invalid::{FieldError, InField, Invalid},
+    },
+    signing::auth_place,
+    store::StoreError,
+};
+
+/// As a request gives it.
+pub type AuthRequest = ReceiverAuth<Hidden>;
+
+impl App {
+    /// Sets what the request says of `auth` for the channel `uid`; `None` leaves it alone.
+    pub(super) fn set_auth(
+        &self,
+        options: &mut ChannelOptions,
+        request: Option<Option<AuthRequest>>,
+        project: &str,
+        uid: &str,
+    ) -> Result<(), ChannelError> {
+        match request {
+            None => {}
+            Some(None) => options.auth = None,
+            Some(Some(auth)) => {
+                auth.check(&self.settings.header_prefix)?;
+                let present = options.auth.take();
+                options.auth = Some(self.seal_auth(auth, present.as_ref(), project, uid)?);
+            }
+        }
+        let Some(auth) = &options.auth else { return Ok(()) };
+        if options.headers.keys().any(|name| name.eq_ignore_ascii_case(auth.header_name())) {
+            let twice = Invalid::Rule("not set a header that headers sets as well");
+            return Err(FieldError::new("auth", twice).into());
+        }
+        Ok(())
+    }
+
+    fn seal_auth(
+        &self,
+        auth: AuthRequest,
+        present: Option<&ReceiverAuth<String>>,
+        project: &str,
+        uid: &str,
+    ) -> Result<ReceiverAuth<String>, ChannelError> {
+        if let Some((name, secret)) = auth.secret() {
+            let field = format!("auth.{name}");
+            if secret.is_mark() {
+                let behind = present.filter(|present| auth.is_like(*present)).cloned();
+                return behind.ok_or_else(|| FieldError::new(field, NOTHING_BEHIND).into());
+            }
+            check_secret(secret.reveal()).in_field(&field)?;
+        }
+        auth.try_map(|secret| {
+            let place = auth_place(project, uid);
+            let sealed = self.keys.sealer.seal(secret.reveal().as_bytes(), &place, self.entropy.bytes());
+            let sealed = sealed.map_err(|_| StoreError::Unwritable("auth"))?;
+            Ok(BASE64_STANDARD.encode(sealed))
+        })
+    }
+
+    /// An address as a request gives it, in its stored form. One whose query is hidden is the `present` one, if that is
+    /// how it is shown.
+    pub(super) fn address(
+        &self,
+        given: &str,
+        present: Option<&str>,
+        field: &str,
+    ) -> Result<String, ChannelError> {
+        if !hidden::is_masked(given) {
+            return Ok(self.judge(given)?);
+        }
+        let behind = present.filter(|present| hidden::mask_query(present) == given).map(str::to_owned);
+        behind.ok_or_else(|| FieldError::new(field, NOTHING_BEHIND).into())
+    }
+}
+
+/// The mark was sent back where nothing fits it.
+pub(super) const NOTHING_BEHIND: Invalid =
+    Invalid::Rule("be given in full: (set) stands only for what the channel has there already");
