@@ -75,8 +75,8 @@ pub enum ChannelError {
     Field(#[from] FieldError),
     #[error("the expiration is not acceptable")]
     Expiry(ExpiryError),
-    #[error(transparent)]
-    Address(#[from] Refusal),
+    #[error("{field}: {refusal}")]
+    Address { field: &'static str, refusal: Refusal },
     #[error(
         "the channel id {0} was used before, and ids stay taken for ever: choose another, or leave it out"
     )]
@@ -126,7 +126,7 @@ impl App {
             signatures: schemes(&request).iter().map(|scheme| scheme.as_str().to_owned()).collect(),
         };
         let options = self.with_options(fixed.into(), request.options.clone())?;
-        let address = self.judge(&request.address)?;
+        let address = self.judge(&request.address, "address")?;
         let expires_at =
             self.settings.lifetimes.resolve(request.expiry, now).map_err(ChannelError::Expiry)?;
         let secret = self.secret(&request)?;
@@ -200,7 +200,7 @@ impl App {
             Some(self.settings.lifetimes.resolve(request.expiry, self.now()).map_err(ChannelError::Expiry)?)
         };
         let change = ChannelChange {
-            address: request.address.map(|address| self.judge(&address)).transpose()?,
+            address: request.address.map(|address| self.judge(&address, "address")).transpose()?,
             token: request.token.map(|token| token.filter(|token| !token.is_empty())),
             format: request.format,
             payload: request.payload,
@@ -258,9 +258,10 @@ impl App {
     }
 
     /// The address in its stored form. The refusal's reason is for the log: strangers learn only that it is one.
-    pub(super) fn judge(&self, address: &str) -> Result<String, Refusal> {
-        self.policy.judge(address).map(|address| address.as_str().to_owned()).inspect_err(|refusal| {
-            tracing::info!(reason = ?refusal, setting = self.policy.opened_by(address, *refusal), "an address was refused");
+    pub(super) fn judge(&self, address: &str, field: &'static str) -> Result<String, ChannelError> {
+        self.policy.judge(address).map(|address| address.as_str().to_owned()).map_err(|refusal| {
+            tracing::info!(field, reason = ?refusal, setting = self.policy.opened_by(address, refusal), "an address was refused");
+            ChannelError::Address { field, refusal }
         })
     }
 

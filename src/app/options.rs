@@ -79,7 +79,8 @@ impl App {
             options.rate_limit = rate_limit;
         }
         if let Some(address) = request.lifecycle_address {
-            options.lifecycle_address = address.map(|address| self.judge(&address)).transpose()?;
+            options.lifecycle_address =
+                address.map(|address| self.judge(&address, "lifecycleAddress")).transpose()?;
         }
         options.renewal = request.renewal.unwrap_or(options.renewal);
         options.lifecycle = request.lifecycle.unwrap_or(options.lifecycle);
