@@ -91,6 +91,8 @@ pub struct EgressConfig {
     pub ports: Ports,
     pub ip_literals: bool,
     pub ca_file: Option<PathBuf>,
+    /// None: whomever the system asks.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -270,12 +272,14 @@ impl Reader<'_> {
         let ports = self.required("EGRESS_PORTS", |text| text.parse().map_err(as_reason));
         let ip_literals = self.required("EGRESS_IP_LITERALS", values::boolean);
         let ca_file = self.optional("EGRESS_CA_FILE", |text| Ok(PathBuf::from(text)));
+        let name_servers = self.optional("EGRESS_DNS", values::name_servers);
         Some(EgressConfig {
             allow: allow?.unwrap_or_default(),
             http: http?,
             ports: ports?,
             ip_literals: ip_literals?,
             ca_file: ca_file?,
+            name_servers: name_servers?.unwrap_or_default(),
         })
     }
 

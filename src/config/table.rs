@@ -48,7 +48,7 @@ impl Setting {
 
 const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
 
-pub static SETTINGS: [Setting; 34] = [
+pub static SETTINGS: [Setting; 35] = [
     Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
     Setting::hidden(
         "DATABASE_URL",
@@ -93,6 +93,11 @@ pub static SETTINGS: [Setting; 34] = [
         "Whether a public address may be written as an IP address instead of a name: true or false",
     ),
     Setting::open("EGRESS_CA_FILE", "", "PEM file of roots to trust beside the public ones"),
+    Setting::open(
+        "EGRESS_DNS",
+        "",
+        "Name servers to ask instead of the system's, IP or IP:PORT, separated by commas; the hosts file is then not read",
+    ),
     Setting::open(
         "RETRY_SCHEDULE",
         "0s,5s,30s,2m,10m,30m,1h,2h,4h,8h",

@@ -80,6 +80,7 @@ fn defaults_are_those_of_the_documentation() {
         ports: Ports::Only(vec![443, 8443]),
         ip_literals: false,
         ca_file: None,
+        name_servers: Vec::new(),
     };
     assert_eq!(config.egress, egress);
     let schedule = ["0s", "5s", "30s", "2m", "10m", "30m", "1h", "2h", "4h", "8h"];
@@ -401,6 +402,7 @@ fn values_at_their_limits() {
         ("EGRESS_ALLOW", &["", "10.0.0.0/8, ::1"], &["10.0.0.0/8,", "everything"]),
         ("EGRESS_PORTS", &["any", "80"], &["", "0"]),
         ("EGRESS_IP_LITERALS", &["true", "false"], &["", "1"]),
+        ("EGRESS_DNS", &["", "10.0.0.53, [fd00::53]:5353", "::1"], &["dns", "10.0.0.53:0", "10.0.0.53,"]),
         ("MASTER_KEY", &[KEY, ""], &["AQEB", "?"]),
         (
             "JWT_SECRET",

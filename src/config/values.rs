@@ -20,6 +20,8 @@ use crate::domain::{
 pub(super) const SECRET_BYTES_MIN: usize = 32;
 pub(super) const SCHEDULE_ENTRIES_MAX: usize = 32;
 pub(super) const ALLOW_RULES_MAX: usize = 256;
+pub(super) const NAME_SERVERS_MAX: usize = 8;
+const DNS_PORT: u16 = 53;
 const HOST_WINDOW_MAX: u32 = 1_024;
 const HEADER_PREFIX_BYTES_MAX: usize = 64;
 const USER_AGENT_BYTES_MAX: usize = 256;
@@ -208,6 +210,16 @@ fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Reading<T> {
 pub(super) fn allow_rules(text: &str) -> Reading<Vec<AllowRule>> {
     list(text, ALLOW_RULES_MAX, |rule| {
         rule.parse().map_err(|error: <AllowRule as std::str::FromStr>::Err| error.to_string())
+    })
+}
+
+/// An address without a port means DNS's own.
+pub(super) fn name_servers(text: &str) -> Reading<Vec<SocketAddr>> {
+    list(text, NAME_SERVERS_MAX, |server| {
+        let at_its_port = || server.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT));
+        server.parse().or_else(|_| at_its_port()).ok().filter(|server| server.port() != 0).ok_or_else(|| {
+            format!("`{server}` is no name server: write 10.0.0.53, 10.0.0.53:5353 or [fd00::53]:53")
+        })
     })
 }
 

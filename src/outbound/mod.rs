@@ -4,6 +4,7 @@
 //! Every address passes one policy, twice: as text when somebody names it ([`EgressPolicy::judge`]), and as the IP
 //! addresses it turns out to be whenever a connection is opened. Nothing here decides about retries, or writes.
 
+pub mod names;
 pub mod policy;
 pub mod resolver;
 pub mod sender;

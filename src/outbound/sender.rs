@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     error::Error,
     io,
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -25,8 +26,9 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::{
+    names::{DnsFailure, Names},
     policy::{Address, EgressPolicy, Refusal},
-    resolver::{DnsFailure, ForbiddenAddress, Gate, GateResolver, Lookups},
+    resolver::{ForbiddenAddress, Gate, GateResolver},
 };
 use crate::clock::Clock;
 
@@ -58,6 +60,8 @@ pub struct SenderConfig {
     pub user_agent: String,
     /// PEM; trusted beside the system's roots.
     pub ca_file: Option<PathBuf>,
+    /// Asked for addresses instead of whomever the system asks, where there are any.
+    pub name_servers: Vec<SocketAddr>,
     /// Idle connections kept per host.
     pub host_window: usize,
 }
@@ -68,6 +72,8 @@ pub enum SetupError {
     CaFile { path: PathBuf, source: io::Error },
     #[error("no root certificate in {}", path.display())]
     CaFormat { path: PathBuf, source: Option<reqwest::Error> },
+    #[error("cannot set up the resolver: {0}")]
+    Resolver(String),
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
 }
@@ -157,7 +163,7 @@ pub struct Sender {
     policy: Arc<EgressPolicy>,
     config: SenderConfig,
     roots: Vec<reqwest::Certificate>,
-    lookups: Lookups,
+    names: Names,
     /// At most two for every port that the allow list names, and two for the rest.
     clients: Mutex<HashMap<Gate, reqwest::Client>>,
 }
@@ -167,8 +173,9 @@ impl Sender {
         let sender = Self {
             policy: Arc::new(config.policy.clone()),
             roots: config.ca_file.as_ref().map_or(Ok(Vec::new()), read_roots)?,
+            names: Names::new(&config.name_servers)
+                .map_err(|error| SetupError::Resolver(error.to_string()))?,
             config,
-            lookups: Lookups::default(),
             clients: Mutex::default(),
         };
         // The one that is surely needed, and shows whether the configuration works.
@@ -220,7 +227,7 @@ impl Sender {
         #[expect(clippy::disallowed_methods, reason = "the one gate to the outside")]
         let builder = reqwest::Client::builder();
         builder
-            .dns_resolver(GateResolver::new(Arc::clone(&self.policy), gate, self.lookups.clone()))
+            .dns_resolver(GateResolver::new(Arc::clone(&self.policy), gate, self.names.clone()))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             // A proxy would resolve the name by itself, past the policy.

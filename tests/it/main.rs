@@ -39,6 +39,7 @@ mod catalogue;
 mod catch_up;
 mod changes;
 mod claims;
+mod egress;
 mod endings;
 mod erasure;
 mod feed;

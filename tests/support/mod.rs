@@ -1,4 +1,4 @@
-//! What the test binaries share: a PostgreSQL to test on and a receiver to deliver to. Used through
+//! What the test binaries share: a PostgreSQL to test on, a receiver to deliver to and a name server. Used through
 //! `#[path = "../support/mod.rs"] mod support;`, so no binary uses all of it.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
@@ -12,6 +12,7 @@
     reason = "test code: a broken expectation is a failed test"
 )]
 
+pub mod dns;
 pub mod misbehaving;
 pub mod postgres;
 pub mod receiver;

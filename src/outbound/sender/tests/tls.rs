@@ -54,6 +54,7 @@ impl Receiver {
             connect_timeout: Duration::from_secs(5),
             user_agent: "watchpost/test".to_owned(),
             ca_file: Some(path.clone()),
+            name_servers: Vec::new(),
             host_window: 64,
         });
         std::fs::remove_file(path).unwrap();
