@@ -150,6 +150,7 @@ impl Server {
             public_url: app.settings.public_url.clone(),
             attempt_timeout: config.attempt_timeout,
             host_window: config.host_window,
+            destination_rate: config.destination_rate,
             header_prefix: config.header_prefix.clone(),
         };
         let engine =

@@ -20,6 +20,7 @@ use std::{
     fs::File,
     io::{self, Read},
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -64,6 +65,8 @@ pub struct Config {
     pub retry: RetryConfig,
     pub attempt_timeout: Duration,
     pub host_window: u32,
+    /// Requests a second to one destination over all projects, where there is a limit.
+    pub destination_rate: Option<NonZeroU32>,
     pub ttl: TtlConfig,
     /// When a receiver is reminded of what it has to claim, since there is something.
     pub claim_reminders: Reminders,
@@ -197,6 +200,7 @@ impl Reader<'_> {
         let retry_window = self.duration("RETRY_WINDOW", MINUTE, DURATION_MAX);
         let attempt_timeout = self.duration("ATTEMPT_TIMEOUT", SECOND, MINUTE);
         let host_window = self.required("HOST_WINDOW", values::host_window);
+        let destination_rate = self.required("DESTINATION_RATE", values::rate);
         let ttl_default = self.duration("CHANNEL_TTL_DEFAULT", SECOND, DURATION_MAX);
         let ttl_max = self.duration("CHANNEL_TTL_MAX", SECOND, DURATION_MAX);
         let cron_expiry = self.required("CRON_EXPIRY", values::cron);
@@ -245,6 +249,7 @@ impl Reader<'_> {
             retry: RetryConfig { schedule: retry_schedule?, window: retry_window? },
             attempt_timeout: attempt_timeout?,
             host_window: host_window?,
+            destination_rate: destination_rate?,
             ttl: TtlConfig { default: ttl_default?, max: ttl_max? },
             claim_reminders: claim_reminders?,
             cron: CronConfig {

@@ -48,7 +48,7 @@ impl Setting {
 
 const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
 
-pub static SETTINGS: [Setting; 35] = [
+pub static SETTINGS: [Setting; 36] = [
     Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
     Setting::hidden(
         "DATABASE_URL",
@@ -106,6 +106,11 @@ pub static SETTINGS: [Setting; 35] = [
     Setting::open("RETRY_WINDOW", "72h", "How long a channel may fail before it is suspended, at least 1m"),
     Setting::open("ATTEMPT_TIMEOUT", "15s", "Time for one whole attempt, 1s to 60s"),
     Setting::open("HOST_WINDOW", "64", "Requests in flight per origin at most, 1 to 1024"),
+    Setting::open(
+        "DESTINATION_RATE",
+        "50/s",
+        "Requests a second to one registrable domain and to one address, over all projects, such as 50/s, or off; not for what EGRESS_ALLOW opens",
+    ),
     Setting::open("CHANNEL_TTL_DEFAULT", "7d", "Lifetime of a channel that asks for none"),
     Setting::open("CHANNEL_TTL_MAX", "30d", "Longest lifetime of a channel; longer ones are shortened to it"),
     Setting::open("CRON_EXPIRY", "*/5 * * * * *", "When expired channels are ended, six-field cron in UTC"),
@@ -158,7 +163,7 @@ pub static SETTINGS: [Setting; 35] = [
 ];
 
 /// Names that the documentation promises and this version does not honour. Better told than ignored.
-pub static NOT_YET: [&str; 14] = [
+pub static NOT_YET: [&str; 13] = [
     "TRUSTED_PROXIES",
     "OPS_LISTEN",
     "JWKS_URL",
@@ -172,7 +177,6 @@ pub static NOT_YET: [&str; 14] = [
     "JWT_SCOPE_MAP",
     "AUTHORIZE_URL",
     "EGRESS_PROXY",
-    "DESTINATION_RATE",
 ];
 
 #[derive(Clone, Copy, Debug)]

@@ -88,6 +88,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.retry.window, Duration::from_hours(72));
     assert_eq!(config.attempt_timeout, Duration::from_secs(15));
     assert_eq!(config.host_window, 64);
+    assert_eq!(config.destination_rate, NonZeroU32::new(50));
     assert_eq!(config.ttl, TtlConfig { default: Duration::from_hours(168), max: Duration::from_hours(720) });
     assert_eq!(config.cron.expiry, "*/5 * * * * *");
     assert_eq!(config.cron.retry, "*/10 * * * * *");
@@ -402,6 +403,7 @@ fn values_at_their_limits() {
         ("EGRESS_ALLOW", &["", "10.0.0.0/8, ::1"], &["10.0.0.0/8,", "everything"]),
         ("EGRESS_PORTS", &["any", "80"], &["", "0"]),
         ("EGRESS_IP_LITERALS", &["true", "false"], &["", "1"]),
+        ("DESTINATION_RATE", &["off", "1/s", "1000000/s"], &["", "0/s", "50", "50/m", "+5/s", "1000001/s"]),
         ("EGRESS_DNS", &["", "10.0.0.53, [fd00::53]:5353", "::1"], &["dns", "10.0.0.53:0", "10.0.0.53,"]),
         ("MASTER_KEY", &[KEY, ""], &["AQEB", "?"]),
         (

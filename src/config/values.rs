@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
@@ -20,6 +21,7 @@ use crate::domain::{
 pub(super) const SECRET_BYTES_MIN: usize = 32;
 pub(super) const SCHEDULE_ENTRIES_MAX: usize = 32;
 pub(super) const ALLOW_RULES_MAX: usize = 256;
+const RATE_MAX: u32 = 1_000_000;
 pub(super) const NAME_SERVERS_MAX: usize = 8;
 const DNS_PORT: u16 = 53;
 const HOST_WINDOW_MAX: u32 = 1_024;
@@ -221,6 +223,16 @@ pub(super) fn name_servers(text: &str) -> Reading<Vec<SocketAddr>> {
             format!("`{server}` is no name server: write 10.0.0.53, 10.0.0.53:5353 or [fd00::53]:53")
         })
     })
+}
+
+/// `None` for `off`.
+pub(super) fn rate(text: &str) -> Reading<Option<NonZeroU32>> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let rate = text.strip_suffix("/s").filter(|rate| rate.bytes().all(|byte| byte.is_ascii_digit()));
+    let rate = rate.and_then(|rate| rate.parse().ok()).filter(|rate: &NonZeroU32| rate.get() <= RATE_MAX);
+    rate.map(Some).ok_or_else(|| format!("`{text}` is no rate: write 50/s, at most {RATE_MAX}/s, or off"))
 }
 
 pub(super) fn schedule(text: &str) -> Reading<Vec<Duration>> {

@@ -20,7 +20,7 @@ use crate::{
         outcome::{self, Verdict},
         time::millis_of,
     },
-    outbound::{Address, Answer, Origin, Refusal, Request, SendError},
+    outbound::{Address, Answer, Destination, Origin, Refusal, Request, SendError},
     store::{Attempt, Notice},
 };
 
@@ -59,6 +59,8 @@ pub struct Attempted {
     pub retry_after: Option<Duration>,
     /// Where the receiver has moved to, if the channel takes that over.
     pub moved_to: Option<String>,
+    /// Where the connection led, where that is known.
+    pub reached: Option<Destination>,
     pub attempt: Attempt,
     /// The event's name and state, for whoever watches the engine.
     pub name: String,
@@ -247,6 +249,7 @@ async fn request(
         // Only an overloaded receiver is asked how long it wants to be left alone.
         retry_after: retry_after.filter(|_| verdict == Verdict::Overloaded),
         moved_to,
+        reached: answer.as_ref().ok().and_then(|answer| answer.reached.clone()),
         attempt: Attempt {
             channel: channel.key,
             number,

@@ -15,12 +15,13 @@ mod driver;
 mod lanes;
 mod lease;
 pub mod machine;
+mod pace;
 mod render;
 mod scan;
 mod slots;
 mod target;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use url::Url;
@@ -73,6 +74,8 @@ pub struct Settings {
     pub attempt_timeout: Duration,
     /// Requests in flight per origin, at most.
     pub host_window: u32,
+    /// Requests a second to one destination, over all projects.
+    pub destination_rate: Option<NonZeroU32>,
     pub header_prefix: String,
 }
 

@@ -26,6 +26,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::{
+    destination::Destination,
     names::{DnsFailure, Names},
     policy::{Address, EgressPolicy, Refusal},
     resolver::{ForbiddenAddress, Gate, GateResolver},
@@ -98,6 +99,8 @@ pub struct Answer {
     pub answered_after: Duration,
     /// What came of the body within a second, up to 1 KiB.
     pub body_excerpt: Bytes,
+    /// Where the connection led, where that is known.
+    pub reached: Option<Destination>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -207,10 +210,12 @@ impl Sender {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
         let location = location(response.headers());
+        let peer = response.remote_addr();
+        let reached = peer.map(|peer| self.policy.destination(peer.ip(), address.port()));
         let mut excerpt = BytesMut::new();
         // The answer stands, whatever becomes of its body.
         let _ = timeout(DRAIN_TIME_MAX, drain(&mut response, &mut excerpt)).await;
-        Ok(Answer { status, retry_after, location, answered_after, body_excerpt: excerpt.freeze() })
+        Ok(Answer { status, retry_after, location, answered_after, body_excerpt: excerpt.freeze(), reached })
     }
 
     fn client(&self, gate: Gate) -> Result<reqwest::Client, reqwest::Error> {

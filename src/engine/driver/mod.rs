@@ -144,7 +144,7 @@ pub async fn run(
     let (ear, mut changes) = bells.listen();
     // Bounded by what reports into it: slots, reads and one checkpoint.
     let (inbox, mut messages) = mpsc::unbounded_channel();
-    let slots = Slots::new(context.settings.host_window);
+    let slots = Slots::new(context.settings.host_window, context.settings.destination_rate);
     let mut driver = Driver {
         context: Arc::clone(&context),
         guard: Arc::clone(&guard),

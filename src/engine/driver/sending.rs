@@ -6,7 +6,7 @@ use super::{Driver, Input, Message, Report};
 use crate::{
     domain::{channel::ChannelKey, outcome::Verdict},
     engine::{
-        delivery::{self, End, Telling},
+        delivery::{self, Attempted, End, Telling},
         machine::{Outcome, Send},
         slots::Feedback,
     },
@@ -15,6 +15,9 @@ use crate::{
 
 impl Driver {
     pub(super) fn on_report(&mut self, report: Report) {
+        if let End::Attempted(Attempted { reached: Some(reached), .. }) = &report.end {
+            self.slots.learn(&report.origin, reached);
+        }
         self.slots.release(&report.origin, report.feedback);
         let jitter = self.context.entropy.unit();
         let answer = if report.first.is_some() { Input::Outcome } else { Input::Told };
@@ -52,7 +55,7 @@ impl Driver {
         if self.stopping {
             return;
         }
-        while let Some((origin, key)) = self.slots.next() {
+        while let Some((origin, key)) = self.slots.next(self.context.clock.monotonic()) {
             let sends = self.use_slot(&origin, key);
             if !sends {
                 self.slots.release(&origin, Feedback::Neutral);

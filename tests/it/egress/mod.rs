@@ -2,5 +2,4 @@
 //! connection is made to what is refused.
 
 mod names;
-
 mod vectors;
