@@ -151,6 +151,7 @@ impl Server {
             attempt_timeout: config.attempt_timeout,
             host_window: config.host_window,
             destination_rate: config.destination_rate,
+            verification: config.verification.clone(),
             header_prefix: config.header_prefix.clone(),
         };
         let engine =

@@ -35,6 +35,7 @@ pub use values::{Auth, Database, LogFormat, Resources};
 use self::sources::{Inputs, Texts};
 use crate::domain::{
     claim::Reminders,
+    consent::Verification,
     duration::DURATION_MAX,
     egress::{AllowRule, Ports},
 };
@@ -67,6 +68,8 @@ pub struct Config {
     pub host_window: u32,
     /// Requests a second to one destination over all projects, where there is a limit.
     pub destination_rate: Option<NonZeroU32>,
+    /// Whose receivers are asked before anything is sent to them.
+    pub verification: Verification,
     pub ttl: TtlConfig,
     /// When a receiver is reminded of what it has to claim, since there is something.
     pub claim_reminders: Reminders,
@@ -201,6 +204,7 @@ impl Reader<'_> {
         let attempt_timeout = self.duration("ATTEMPT_TIMEOUT", SECOND, MINUTE);
         let host_window = self.required("HOST_WINDOW", values::host_window);
         let destination_rate = self.required("DESTINATION_RATE", values::rate);
+        let verification = self.required("VERIFY", |text| text.parse().map_err(as_reason));
         let ttl_default = self.duration("CHANNEL_TTL_DEFAULT", SECOND, DURATION_MAX);
         let ttl_max = self.duration("CHANNEL_TTL_MAX", SECOND, DURATION_MAX);
         let cron_expiry = self.required("CRON_EXPIRY", values::cron);
@@ -250,6 +254,7 @@ impl Reader<'_> {
             attempt_timeout: attempt_timeout?,
             host_window: host_window?,
             destination_rate: destination_rate?,
+            verification: verification?,
             ttl: TtlConfig { default: ttl_default?, max: ttl_max? },
             claim_reminders: claim_reminders?,
             cron: CronConfig {

@@ -48,7 +48,7 @@ impl Setting {
 
 const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
 
-pub static SETTINGS: [Setting; 36] = [
+pub static SETTINGS: [Setting; 37] = [
     Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
     Setting::hidden(
         "DATABASE_URL",
@@ -106,6 +106,11 @@ pub static SETTINGS: [Setting; 36] = [
     Setting::open("RETRY_WINDOW", "72h", "How long a channel may fail before it is suspended, at least 1m"),
     Setting::open("ATTEMPT_TIMEOUT", "15s", "Time for one whole attempt, 1s to 60s"),
     Setting::open("HOST_WINDOW", "64", "Requests in flight per origin at most, 1 to 1024"),
+    Setting::open(
+        "VERIFY",
+        "none",
+        "Whether receivers are asked before anything is sent to them: none or challenge, then PROJECT=none or PROJECT=challenge, separated by commas",
+    ),
     Setting::open(
         "DESTINATION_RATE",
         "50/s",

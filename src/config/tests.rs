@@ -403,6 +403,7 @@ fn values_at_their_limits() {
         ("EGRESS_ALLOW", &["", "10.0.0.0/8, ::1"], &["10.0.0.0/8,", "everything"]),
         ("EGRESS_PORTS", &["any", "80"], &["", "0"]),
         ("EGRESS_IP_LITERALS", &["true", "false"], &["", "1"]),
+        ("VERIFY", &["none", "challenge", "none,acme=challenge"], &["", "yes", "acme=challenge"]),
         ("DESTINATION_RATE", &["off", "1/s", "1000000/s"], &["", "0/s", "50", "50/m", "+5/s", "1000001/s"]),
         ("EGRESS_DNS", &["", "10.0.0.53, [fd00::53]:5353", "::1"], &["dns", "10.0.0.53:0", "10.0.0.53,"]),
         ("MASTER_KEY", &[KEY, ""], &["AQEB", "?"]),

@@ -5,17 +5,18 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Context,
+    consent::Consent,
     lease::Guard,
     machine::Send,
     render::{Notification, Subject, Told, render},
     slots::Feedback,
+    subject::{Found, subject_of},
     target::Target,
 };
 use crate::{
     domain::{
         backoff::parse_retry_after,
-        channel::{CatchUp, ChannelKey, Redirects},
-        event::{Event, newest_of_run},
+        channel::{ChannelKey, Redirects},
         notice::NoticeKind,
         outcome::{self, Verdict},
         time::millis_of,
@@ -23,11 +24,6 @@ use crate::{
     outbound::{Address, Answer, Destination, Origin, Refusal, Request, SendError},
     store::{Attempt, Notice},
 };
-
-/// Events read at a time to find the newest of a run.
-const PAGE: usize = 100;
-/// Events that one notification may stand for: a longer run is told by several.
-const RUN_EVENTS_MAX: i64 = 10_000;
 
 /// What came of one delivery.
 #[derive(Debug)]
@@ -162,7 +158,7 @@ async fn attempt(
         now,
     };
     let about = About { through, number, attempt: send.attempt, name, state, notice: None };
-    request(context, target, &target.address, &notification, about).await
+    request(context, guard, target, &target.address, &notification, about).await
 }
 
 async fn attempt_notice(context: &Context, guard: &Guard, target: &Target, telling: Telling) -> End {
@@ -192,7 +188,7 @@ async fn attempt_notice(context: &Context, guard: &Guard, target: &Target, telli
     let subject = Subject::Notice(told);
     let notification =
         Notification { target, number, previous: None, seq, subject, attempt, replay: None, now };
-    request(context, target, target.notice_address(notice_kind), &notification, about).await
+    request(context, guard, target, target.notice_address(notice_kind), &notification, about).await
 }
 
 /// What a request is about, for the ledger and for whoever watches the engine.
@@ -207,6 +203,7 @@ struct About {
 
 async fn request(
     context: &Context,
+    guard: &Guard,
     target: &Target,
     address: &Result<Address, Refusal>,
     notification: &Notification<'_>,
@@ -215,13 +212,26 @@ async fn request(
     let (channel, now) = (&target.channel, notification.now);
     let About { through, number, attempt, name, state, notice } = about;
     let started = context.clock.monotonic();
-    let answer = match address {
-        Ok(address) => {
+    let consent = match address {
+        Ok(address) => context.consents.ask(context, &channel.project, address, &target.headers).await,
+        Err(refusal) => Consent::Failed(SendError::Forbidden(*refusal)),
+    };
+    let answer = match (consent, address) {
+        (Consent::Given, Ok(address)) => {
+            // To ask takes time, in which everything may have changed.
+            let now = context.clock.now();
+            let ended = now >= channel.expires_at && notification.now < channel.expires_at;
+            if target.is_stale() || ended || !guard.may_start(context.clock.monotonic()) {
+                return End::NotSent;
+            }
             let rendered = render(notification, &context.own_headers);
             let request = Request { address, headers: rendered.headers, body: rendered.body };
             context.sender.send(request, context.clock.as_ref()).await
         }
-        Err(refusal) => Err(SendError::Forbidden(*refusal)),
+        (Consent::Asking, _) => return End::Ours { through },
+        (Consent::Answered(answer), _) => Ok(answer),
+        (Consent::Failed(error), _) => Err(error),
+        (Consent::Given, Err(refusal)) => Err(SendError::Forbidden(*refusal)),
     };
     let took = context.clock.monotonic().saturating_sub(started);
     let mut moved_to = None;
@@ -255,7 +265,8 @@ async fn request(
             number,
             attempt,
             started_at: now,
-            duration_ms: millis_of(took),
+            // How long a name server took is nobody's business where it leads to something forbidden.
+            duration_ms: if verdict == Verdict::Forbidden { 0 } else { millis_of(took) },
             outcome: verdict.as_str(),
             status,
             error,
@@ -301,85 +312,4 @@ fn verdict_of(error: SendError) -> Verdict {
         SendError::Timeout { .. } => Verdict::Overloaded,
         _ => Verdict::Failed,
     }
-}
-
-/// What a look at the log brings.
-enum Found {
-    /// What to tell, and the seq that it stands for.
-    Subject(i64, Subject),
-    /// Retention was faster.
-    Hole {
-        through: i64,
-    },
-    Unreadable,
-}
-
-async fn subject_of(context: &Context, target: &Target, send: Send) -> Found {
-    let channel = &target.channel;
-    if send.first == channel.start_seq {
-        return Found::Subject(send.first, Subject::Sync);
-    }
-    let Some(mut events) = page_of(context, target, send.first - 1, send.through).await else {
-        return Found::Unreadable;
-    };
-    // INVARIANT: the log is dense but for what retention took from its beginning, so the cursor's next event is the
-    // first of the range, or all that lies before the first is gone.
-    if events.first().is_none_or(|event| event.seq != send.first) {
-        return hole_at(context, target, send.first).await;
-    }
-    if !send.pinned && channel.catch_up != CatchUp::Latest {
-        let event = events.swap_remove(0);
-        let changed = event.changed.clone();
-        return Found::Subject(event.seq, Subject::Event { event, changed });
-    }
-    let last = send.through.min(send.first.saturating_add(RUN_EVENTS_MAX - 1));
-    newest_of(context, target, events, last)
-        .await
-        .map_or(Found::Unreadable, |(seq, subject)| Found::Subject(seq, subject))
-}
-
-/// A channel whose sync was pending when its first events expired meets the hole only now. What expired for it is
-/// recorded already.
-async fn hole_at(context: &Context, target: &Target, seq: i64) -> Found {
-    match context.store.hole_after(target.channel.resource, seq - 1).await {
-        Ok(Some(through)) => Found::Hole { through },
-        Ok(None) => {
-            tracing::error!(channel.uid = %target.channel.uid, event.seq = seq, "an event is missing from the log");
-            Found::Unreadable
-        }
-        Err(error) => {
-            tracing::warn!(error = %error, "the log's beginning could not be read for a delivery");
-            Found::Unreadable
-        }
-    }
-}
-
-/// The newest of the run that begins with `events`, and the seq that it stands for.
-async fn newest_of(
-    context: &Context,
-    target: &Target,
-    mut events: Vec<Arc<Event>>,
-    last: i64,
-) -> Option<(i64, Subject)> {
-    loop {
-        let (run, changed) = newest_of_run(&events, |event| target.wants(event));
-        let event = Arc::clone(events.get(run.checked_sub(1)?)?);
-        let goes_on = run == events.len() && event.seq < last;
-        if !goes_on {
-            return Some((event.seq, Subject::Event { event, changed }));
-        }
-        // The run may go on past this page: what is known of it stands in front of the next one.
-        let next = page_of(context, target, event.seq, last).await?;
-        if next.is_empty() {
-            return Some((event.seq, Subject::Event { event, changed }));
-        }
-        events = vec![Arc::new(Event { changed, ..Event::clone(&event) })];
-        events.extend(next);
-    }
-}
-
-/// Events of the channel's resource after `after`. `None`: the log could not be read.
-async fn page_of(context: &Context, target: &Target, after: i64, through: i64) -> Option<Vec<Arc<Event>>> {
-    let read = context.store.events(target.channel.resource, after, through, PAGE).await;
-    read.inspect_err(|error| tracing::warn!(error = %error, "events could not be read for a delivery")).ok()
 }

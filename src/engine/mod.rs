@@ -10,6 +10,7 @@
 //! bell costs latency, never an event: start-up and sweep find work by index in the store.
 
 mod checkpoint;
+mod consent;
 mod delivery;
 mod driver;
 mod lanes;
@@ -19,6 +20,7 @@ mod pace;
 mod render;
 mod scan;
 mod slots;
+mod subject;
 mod target;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -27,10 +29,10 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use url::Url;
 
 pub use self::render::BadPrefix;
-use self::{driver::Ended, lease::Guard, render::OwnHeaders};
+use self::{consent::Consents, driver::Ended, lease::Guard, render::OwnHeaders};
 use crate::{
     clock::SharedClock,
-    domain::{backoff::Schedule, time::Timestamp},
+    domain::{backoff::Schedule, consent::Verification, time::Timestamp},
     entropy::SharedEntropy,
     outbound::{EgressPolicy, Sender},
     runtime::Tasks,
@@ -53,6 +55,7 @@ pub struct Context {
     pub keys: Arc<Keys>,
     pub settings: Settings,
     own_headers: OwnHeaders,
+    consents: Consents,
     seen: broadcast::Sender<Seen>,
 }
 
@@ -76,6 +79,8 @@ pub struct Settings {
     pub host_window: u32,
     /// Requests a second to one destination, over all projects.
     pub destination_rate: Option<NonZeroU32>,
+    /// Whose receivers are asked before anything is sent to them.
+    pub verification: Verification,
     pub header_prefix: String,
 }
 
@@ -137,6 +142,7 @@ impl Engine {
             keys,
             settings,
             own_headers,
+            consents: Consents::default(),
             seen: seen.clone(),
         };
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);

@@ -253,7 +253,9 @@ mod tests {
         let start = now;
         while let Some(until) = slots.paused_until() {
             now = until;
-            left.extend(drain(&mut slots, now).into_iter().map(|key| (key, (now - start).as_millis())));
+            left.extend(
+                drain(&mut slots, now).into_iter().map(|key| (key, now.saturating_sub(start).as_millis())),
+            );
         }
         let times: Vec<u128> = left.iter().map(|(_, at)| *at).collect();
         assert_eq!(times, [500, 1_000, 1_500, 2_000, 2_500, 3_000, 3_500]);

@@ -31,7 +31,7 @@ impl Destination {
                 let mask = !(u128::MAX >> IPV6_PREFIX_BITS);
                 Ipv6Addr::from_bits(ip.to_bits() & mask).into()
             }
-            ip => ip,
+            ip @ IpAddr::V4(_) => ip,
         })
     }
 }

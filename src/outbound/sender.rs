@@ -16,7 +16,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderValue,
+    HeaderMap, HeaderValue, Method,
     header::{
         CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, TE,
         TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -31,14 +31,15 @@ use super::{
     policy::{Address, EgressPolicy, Refusal},
     resolver::{ForbiddenAddress, Gate, GateResolver},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, domain::consent::NO_CONSENT};
 
 /// How much of an answer's body is read, and for how long, so that the connection can be used again. Whoever has
 /// more to say loses the connection.
 const DRAIN_BYTES_MAX: usize = 16 * 1024;
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 const EXCERPT_BYTES_MAX: usize = 1024;
-const RETRY_AFTER_BYTES_MAX: usize = 128;
+/// Of a header that says one thing.
+const SHORT_BYTES_MAX: usize = 128;
 const LOCATION_BYTES_MAX: usize = 4 * 1024;
 const ANSWER_HEADERS_MAX: usize = 64;
 const HTTP2_HEADER_BYTES_MAX: u32 = 16 * 1024;
@@ -46,6 +47,8 @@ const HTTP2_HEADER_BYTES_MAX: u32 = 16 * 1024;
 const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024 - 1;
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const IDLE_CONNECTION_TIME_MAX: Duration = Duration::from_mins(1);
+
+const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
 
 /// They decide where a request goes and where it ends, so no caller does.
 const OWN_HEADERS: [HeaderName; 9] =
@@ -79,7 +82,6 @@ pub enum SetupError {
     Client(#[source] reqwest::Error),
 }
 
-/// A `POST`.
 #[derive(Debug)]
 pub struct Request<'a> {
     pub address: &'a Address,
@@ -95,6 +97,8 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// Where a redirect points, as it was written. Never followed here.
     pub location: Option<String>,
+    /// Whom CloudEvents' question is answered to be allowed, if there is exactly one and it is short.
+    pub allowed_origin: Option<String>,
     /// How long status line and headers took; the rest of the attempt went into the body.
     pub answered_after: Duration,
     /// What came of the body within a second, up to 1 KiB.
@@ -128,6 +132,9 @@ pub enum SendError {
     },
     #[error("no answer in time")]
     Timeout { phase: Phase },
+    /// It was asked whether it wants notifications, and did not say so.
+    #[error("the receiver has not agreed to receive")]
+    NoConsent,
     #[error("the answer is not HTTP, or too large")]
     BadHttp,
     #[error("the connection ended before the answer")]
@@ -154,6 +161,7 @@ impl SendError {
             Self::Tls { certificate: false } => "tls_failed",
             Self::Timeout { phase: Phase::Connect } => "connect_timeout",
             Self::Timeout { phase: Phase::Answer } => "answer_timeout",
+            Self::NoConsent => NO_CONSENT,
             Self::BadHttp => "bad_http",
             Self::Reset => "reset",
             Self::Local => "local_failure",
@@ -190,8 +198,18 @@ impl Sender {
         &self.policy
     }
 
-    /// Durations are those of the caller's `clock`.
+    /// A `POST`. Durations are those of the caller's `clock`.
     pub async fn send(&self, request: Request<'_>, clock: &dyn Clock) -> Result<Answer, SendError> {
+        self.ask(Method::POST, request, clock).await
+    }
+
+    /// Any method.
+    pub async fn ask(
+        &self,
+        method: Method,
+        request: Request<'_>,
+        clock: &dyn Clock,
+    ) -> Result<Answer, SendError> {
         let address = request.address;
         let started = clock.monotonic();
         // The client asks no resolver for these.
@@ -203,19 +221,29 @@ impl Sender {
         let client =
             self.client(Gate::of(address, &self.policy)).map_err(|error| failure(address, &error))?;
         let headers = own_headers(request.headers, request.body.len());
-        let sent = client.post(address.url().clone()).headers(headers).body(request.body).send().await;
+        let sent =
+            client.request(method, address.url().clone()).headers(headers).body(request.body).send().await;
         let mut response = sent.map_err(|error| failure(address, &error))?;
 
         let answered_after = clock.monotonic().saturating_sub(started);
         let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers());
+        let retry_after = short(response.headers(), &RETRY_AFTER);
+        let allowed_origin = short(response.headers(), &ALLOWED_ORIGIN);
         let location = location(response.headers());
         let peer = response.remote_addr();
         let reached = peer.map(|peer| self.policy.destination(peer.ip(), address.port()));
         let mut excerpt = BytesMut::new();
         // The answer stands, whatever becomes of its body.
         let _ = timeout(DRAIN_TIME_MAX, drain(&mut response, &mut excerpt)).await;
-        Ok(Answer { status, retry_after, location, answered_after, body_excerpt: excerpt.freeze(), reached })
+        Ok(Answer {
+            status,
+            retry_after,
+            location,
+            allowed_origin,
+            answered_after,
+            body_excerpt: excerpt.freeze(),
+            reached,
+        })
     }
 
     fn client(&self, gate: Gate) -> Result<reqwest::Client, reqwest::Error> {
@@ -270,9 +298,9 @@ fn own_headers(mut headers: HeaderMap, body_bytes: usize) -> HeaderMap {
     headers
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<String> {
-    let mut values = headers.get_all(RETRY_AFTER).iter();
-    let value = values.next().filter(|value| value.len() <= RETRY_AFTER_BYTES_MAX)?;
+fn short(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().filter(|value| value.len() <= SHORT_BYTES_MAX)?;
     if values.next().is_some() {
         return None;
     }
