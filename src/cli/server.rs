@@ -140,6 +140,7 @@ impl Server {
             user_agent: config.user_agent.clone(),
             ca_file: config.egress.ca_file.clone(),
             name_servers: config.egress.name_servers.clone(),
+            proxy: config.egress.proxy,
             host_window: usize::try_from(config.host_window).unwrap_or(usize::MAX),
         })?;
         let schedule = Schedule::new(config.retry.schedule.clone()).ok_or("RETRY_SCHEDULE is empty")?;

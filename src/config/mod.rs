@@ -99,6 +99,8 @@ pub struct EgressConfig {
     pub ca_file: Option<PathBuf>,
     /// None: whomever the system asks.
     pub name_servers: Vec<SocketAddr>,
+    /// A SOCKS5 proxy.
+    pub proxy: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -283,6 +285,7 @@ impl Reader<'_> {
         let ip_literals = self.required("EGRESS_IP_LITERALS", values::boolean);
         let ca_file = self.optional("EGRESS_CA_FILE", |text| Ok(PathBuf::from(text)));
         let name_servers = self.optional("EGRESS_DNS", values::name_servers);
+        let proxy = self.optional("EGRESS_PROXY", values::proxy);
         Some(EgressConfig {
             allow: allow?.unwrap_or_default(),
             http: http?,
@@ -290,6 +293,7 @@ impl Reader<'_> {
             ip_literals: ip_literals?,
             ca_file: ca_file?,
             name_servers: name_servers?.unwrap_or_default(),
+            proxy: proxy?,
         })
     }
 

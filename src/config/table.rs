@@ -48,7 +48,7 @@ impl Setting {
 
 const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
 
-pub static SETTINGS: [Setting; 37] = [
+pub static SETTINGS: [Setting; 38] = [
     Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
     Setting::hidden(
         "DATABASE_URL",
@@ -93,6 +93,11 @@ pub static SETTINGS: [Setting; 37] = [
         "Whether a public address may be written as an IP address instead of a name: true or false",
     ),
     Setting::open("EGRESS_CA_FILE", "", "PEM file of roots to trust beside the public ones"),
+    Setting::open(
+        "EGRESS_PROXY",
+        "",
+        "SOCKS5 proxy that every request goes through, such as socks5://10.0.0.9:1080; it is asked for addresses, never for names",
+    ),
     Setting::open(
         "EGRESS_DNS",
         "",
@@ -168,7 +173,7 @@ pub static SETTINGS: [Setting; 37] = [
 ];
 
 /// Names that the documentation promises and this version does not honour. Better told than ignored.
-pub static NOT_YET: [&str; 13] = [
+pub static NOT_YET: [&str; 12] = [
     "TRUSTED_PROXIES",
     "OPS_LISTEN",
     "JWKS_URL",
@@ -181,7 +186,6 @@ pub static NOT_YET: [&str; 13] = [
     "JWT_PROJECT",
     "JWT_SCOPE_MAP",
     "AUTHORIZE_URL",
-    "EGRESS_PROXY",
 ];
 
 #[derive(Clone, Copy, Debug)]

@@ -24,6 +24,7 @@ pub(super) const ALLOW_RULES_MAX: usize = 256;
 const RATE_MAX: u32 = 1_000_000;
 pub(super) const NAME_SERVERS_MAX: usize = 8;
 const DNS_PORT: u16 = 53;
+const SOCKS_PORT: u16 = 1080;
 const HOST_WINDOW_MAX: u32 = 1_024;
 const HEADER_PREFIX_BYTES_MAX: usize = 64;
 const USER_AGENT_BYTES_MAX: usize = 256;
@@ -218,11 +219,24 @@ pub(super) fn allow_rules(text: &str) -> Reading<Vec<AllowRule>> {
 /// An address without a port means DNS's own.
 pub(super) fn name_servers(text: &str) -> Reading<Vec<SocketAddr>> {
     list(text, NAME_SERVERS_MAX, |server| {
-        let at_its_port = || server.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT));
-        server.parse().or_else(|_| at_its_port()).ok().filter(|server| server.port() != 0).ok_or_else(|| {
+        at_port(server, DNS_PORT).ok_or_else(|| {
             format!("`{server}` is no name server: write 10.0.0.53, 10.0.0.53:5353 or [fd00::53]:53")
         })
     })
+}
+
+/// By its IP address: a name would be looked up, and judged, as a receiver's.
+pub(super) fn proxy(text: &str) -> Reading<SocketAddr> {
+    let proxy = text.strip_prefix("socks5://").and_then(|proxy| at_port(proxy, SOCKS_PORT));
+    proxy.ok_or_else(|| {
+        format!("`{text}` is no proxy: write socks5://10.0.0.9:1080, by its IP address, without a user")
+    })
+}
+
+/// An address and port, or an address alone.
+fn at_port(text: &str, port: u16) -> Option<SocketAddr> {
+    let ip = || text.trim_matches(['[', ']']).parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, port));
+    text.parse().ok().or_else(ip).filter(|address| address.port() != 0)
 }
 
 /// `None` for `off`.

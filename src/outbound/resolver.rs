@@ -3,7 +3,7 @@
 //! The client dials what it gets from here and nothing else, so an answer that changes between the check and the
 //! connection cannot happen. An answer with one forbidden address is refused as a whole: nobody honest mixes them.
 //!
-//! The client never asks for IP literals; the sender checks those.
+//! A client without a proxy never asks for IP literals; the sender checks those.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -70,7 +70,16 @@ impl GateResolver {
         Self { policy, gate, names }
     }
 
+    /// A client that goes through a proxy asks for IP literals as well.
+    fn literal(&self, host: &str) -> Option<Result<Vec<IpAddr>, ForbiddenAddress>> {
+        let ip = host.trim_matches(['[', ']']).parse().ok()?;
+        Some(vet(&self.policy, self.gate, vec![ip]))
+    }
+
     async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Box<dyn std::error::Error + Send + Sync>> {
+        if let Some(found) = self.literal(name) {
+            return Ok(found?);
+        }
         let has_dot = name.contains('.');
         if self.policy.opens_port(self.gate.port()) {
             // As written, a name is also looked for in the hosts file and in search domains. Whoever opened a

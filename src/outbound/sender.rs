@@ -4,15 +4,7 @@
 //! no body decompressed, and nothing remembered between requests but open connections. [`Sender::send`] never
 //! fails otherwise than with a [`SendError`], and takes no longer than the attempt timeout.
 
-use std::{
-    collections::HashMap,
-    error::Error,
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{error::Error, io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -26,10 +18,11 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::{
+    client::{Clients, SenderConfig, SetupError},
     destination::Destination,
-    names::{DnsFailure, Names},
+    names::DnsFailure,
     policy::{Address, EgressPolicy, Refusal},
-    resolver::{ForbiddenAddress, Gate, GateResolver},
+    resolver::ForbiddenAddress,
 };
 use crate::{clock::Clock, domain::consent::NO_CONSENT};
 
@@ -41,46 +34,12 @@ const EXCERPT_BYTES_MAX: usize = 1024;
 /// Of a header that says one thing.
 const SHORT_BYTES_MAX: usize = 128;
 const LOCATION_BYTES_MAX: usize = 4 * 1024;
-const ANSWER_HEADERS_MAX: usize = 64;
-const HTTP2_HEADER_BYTES_MAX: u32 = 16 * 1024;
-/// What an HTTP/2 receiver may send ahead of our reading: as little as the protocol starts with, per stream.
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024 - 1;
-const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-const IDLE_CONNECTION_TIME_MAX: Duration = Duration::from_mins(1);
 
 const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
 
 /// They decide where a request goes and where it ends, so no caller does.
 const OWN_HEADERS: [HeaderName; 9] =
     [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-
-#[derive(Clone, Debug)]
-pub struct SenderConfig {
-    pub policy: EgressPolicy,
-    /// From the first lookup to the end of the answer.
-    pub attempt_timeout: Duration,
-    /// Lookup, TCP and TLS.
-    pub connect_timeout: Duration,
-    pub user_agent: String,
-    /// PEM; trusted beside the system's roots.
-    pub ca_file: Option<PathBuf>,
-    /// Asked for addresses instead of whomever the system asks, where there are any.
-    pub name_servers: Vec<SocketAddr>,
-    /// Idle connections kept per host.
-    pub host_window: usize,
-}
-
-#[derive(Debug, Error)]
-pub enum SetupError {
-    #[error("cannot read the root certificates in {}", path.display())]
-    CaFile { path: PathBuf, source: io::Error },
-    #[error("no root certificate in {}", path.display())]
-    CaFormat { path: PathBuf, source: Option<reqwest::Error> },
-    #[error("cannot set up the resolver: {0}")]
-    Resolver(String),
-    #[error("cannot set up the HTTP client")]
-    Client(#[source] reqwest::Error),
-}
 
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -171,31 +130,16 @@ impl SendError {
 
 #[derive(Debug)]
 pub struct Sender {
-    policy: Arc<EgressPolicy>,
-    config: SenderConfig,
-    roots: Vec<reqwest::Certificate>,
-    names: Names,
-    /// At most two for every port that the allow list names, and two for the rest.
-    clients: Mutex<HashMap<Gate, reqwest::Client>>,
+    clients: Clients,
 }
 
 impl Sender {
     pub fn new(config: SenderConfig) -> Result<Self, SetupError> {
-        let sender = Self {
-            policy: Arc::new(config.policy.clone()),
-            roots: config.ca_file.as_ref().map_or(Ok(Vec::new()), read_roots)?,
-            names: Names::new(&config.name_servers)
-                .map_err(|error| SetupError::Resolver(error.to_string()))?,
-            config,
-            clients: Mutex::default(),
-        };
-        // The one that is surely needed, and shows whether the configuration works.
-        sender.client(Gate { inside_only: false, port: None }).map_err(SetupError::Client)?;
-        Ok(sender)
+        Ok(Self { clients: Clients::new(config)? })
     }
 
     pub fn policy(&self) -> &EgressPolicy {
-        &self.policy
+        self.clients.policy()
     }
 
     /// A `POST`. Durations are those of the caller's `clock`.
@@ -214,12 +158,11 @@ impl Sender {
         let started = clock.monotonic();
         // The client asks no resolver for these.
         if let Some(ip) = address.literal()
-            && !self.policy.permits(ip, address.port())
+            && !self.policy().permits(ip, address.port())
         {
             return Err(forbidden(address, ip));
         }
-        let client =
-            self.client(Gate::of(address, &self.policy)).map_err(|error| failure(address, &error))?;
+        let client = self.clients.of(address).map_err(|error| failure(address, &error))?;
         let headers = own_headers(request.headers, request.body.len());
         let sent =
             client.request(method, address.url().clone()).headers(headers).body(request.body).send().await;
@@ -230,8 +173,7 @@ impl Sender {
         let retry_after = short(response.headers(), &RETRY_AFTER);
         let allowed_origin = short(response.headers(), &ALLOWED_ORIGIN);
         let location = location(response.headers());
-        let peer = response.remote_addr();
-        let reached = peer.map(|peer| self.policy.destination(peer.ip(), address.port()));
+        let reached = self.clients.reached(&response, address);
         let mut excerpt = BytesMut::new();
         // The answer stands, whatever becomes of its body.
         let _ = timeout(DRAIN_TIME_MAX, drain(&mut response, &mut excerpt)).await;
@@ -244,48 +186,6 @@ impl Sender {
             body_excerpt: excerpt.freeze(),
             reached,
         })
-    }
-
-    fn client(&self, gate: Gate) -> Result<reqwest::Client, reqwest::Error> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&gate) {
-            return Ok(client.clone());
-        }
-        let client = self.build(gate)?;
-        clients.insert(gate, client.clone());
-        Ok(client)
-    }
-
-    fn build(&self, gate: Gate) -> Result<reqwest::Client, reqwest::Error> {
-        #[expect(clippy::disallowed_methods, reason = "the one gate to the outside")]
-        let builder = reqwest::Client::builder();
-        builder
-            .dns_resolver(GateResolver::new(Arc::clone(&self.policy), gate, self.names.clone()))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            // A proxy would resolve the name by itself, past the policy.
-            .no_proxy()
-            .referer(false)
-            .user_agent(&self.config.user_agent)
-            .timeout(self.config.attempt_timeout)
-            .connect_timeout(self.config.connect_timeout)
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(self.config.host_window)
-            .pool_idle_timeout(IDLE_CONNECTION_TIME_MAX)
-            .http1_max_headers(ANSWER_HEADERS_MAX)
-            .http2_max_header_list_size(HTTP2_HEADER_BYTES_MAX)
-            .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-            .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-            .tls_certs_merge(self.roots.iter().cloned())
-            .build()
-    }
-}
-
-fn read_roots(path: &PathBuf) -> Result<Vec<reqwest::Certificate>, SetupError> {
-    let pem = std::fs::read(path).map_err(|source| SetupError::CaFile { path: path.clone(), source })?;
-    match reqwest::Certificate::from_pem_bundle(&pem) {
-        Ok(roots) if !roots.is_empty() => Ok(roots),
-        other => Err(SetupError::CaFormat { path: path.clone(), source: other.err() }),
     }
 }
 

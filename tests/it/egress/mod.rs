@@ -3,4 +3,5 @@
 
 mod consent;
 mod names;
+mod proxy;
 mod vectors;

@@ -48,6 +48,20 @@ fn vectors() -> Vec<Vector> {
     rows.map(vector).collect()
 }
 
+fn of_verdict(verdict: &str) -> Vec<String> {
+    vectors().into_iter().filter(|vector| vector.verdict == verdict).map(|vector| vector.address).collect()
+}
+
+/// Addresses that are let through.
+pub fn public() -> Vec<String> {
+    of_verdict("public")
+}
+
+/// Addresses that are let through until their names are looked up.
+pub fn at_send() -> Vec<String> {
+    of_verdict("at-send")
+}
+
 /// Addresses that lead to this host's `port` when they are let through.
 fn spellings_of_this_host(port: u16) -> Vec<String> {
     let local = |vector: &Vector| {
