@@ -297,7 +297,7 @@ fn judge(
             let to = answer.location.as_deref().filter(|_| outcome::is_permanent_redirect(answer.status));
             let moved_to = to.zip(address.as_ref().ok()).and_then(|(to, from)| {
                 // Every road to the outside leads through the policy.
-                let to = context.policy.judge(from.url().join(to).ok()?.as_str()).ok()?;
+                let to = context.policy.judge_redirect(from, to).ok()?;
                 (to.as_str() != from.as_str()).then(|| to.as_str().to_owned())
             });
             (if moved_to.is_some() { Verdict::Moved } else { verdict }, moved_to)

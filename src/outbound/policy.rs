@@ -217,6 +217,15 @@ impl EgressPolicy {
         Address::of(url, port, literal, must_be_inside, destination)
     }
 
+    /// Where a redirect from `from` points, which is judged like any other address. A reference may be relative, so the
+    /// parser is needed before the address is whole; what it would repair is refused ahead of it.
+    pub fn judge_redirect(&self, from: &Address, location: &str) -> Result<Address, Refusal> {
+        let has_host = location.starts_with("//") || Url::parse(location).is_ok();
+        if has_host { check_text(location) } else { check_letters(location) }?;
+        let to = from.url().join(location).map_err(|_| Refusal::Unparsable)?;
+        self.judge(to.as_str())
+    }
+
     /// The setting that would open `raw`, which was refused as `refusal`. For the operator's log only.
     pub fn opened_by(&self, raw: &str, refusal: Refusal) -> Option<&'static str> {
         let url = Url::parse(raw).ok();
@@ -332,12 +341,7 @@ impl Address {
 
 /// Everything the parser would quietly repair or drop: tabs, line ends, backslashes, an empty user.
 fn check_text(raw: &str) -> Result<(), Refusal> {
-    if raw.len() > ADDRESS_BYTES_MAX {
-        return Err(Refusal::TooLong);
-    }
-    if !raw.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
-        return Err(Refusal::BadCharacters);
-    }
+    check_letters(raw)?;
     if raw.contains('#') {
         return Err(Refusal::Fragment);
     }
@@ -345,6 +349,16 @@ fn check_text(raw: &str) -> Result<(), Refusal> {
     let authority = behind_scheme.split(['/', '?']).next().unwrap_or_default();
     if authority.contains('@') {
         return Err(Refusal::UserInfo);
+    }
+    Ok(())
+}
+
+fn check_letters(raw: &str) -> Result<(), Refusal> {
+    if raw.len() > ADDRESS_BYTES_MAX {
+        return Err(Refusal::TooLong);
+    }
+    if !raw.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
+        return Err(Refusal::BadCharacters);
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::{
 on_both!(
     a_refused_address_is_refused_alike_wherever_it_is_given,
     what_was_let_in_before_is_refused_where_it_is_used,
+    no_redirect_leads_to_a_refused_address,
 );
 
 const VECTORS: &str = include_str!("vectors.tsv");
@@ -244,4 +245,38 @@ async fn what_was_let_in_before_is_refused_where_it_is_used(kind: Kind) {
         "{}",
         canaries.receiver.transcript()
     );
+}
+
+async fn no_redirect_leads_to_a_refused_address(kind: Kind) {
+    let mut app = TestApp::start(kind).await;
+    let (canaries, receiver) = (Canaries::start().await, Receiver::start().await);
+    let port = receiver.address().port();
+    app.set("EGRESS_ALLOW", &format!("127.0.0.1:{port},127.0.0.0/8:{}", app.canary_port().await));
+    app.restart().await;
+    // A header carries no control characters, and what begins with no `//` is a place on the receiver itself.
+    let is_reference = |address: &String| {
+        address.bytes().all(|byte| byte >= b' ' && byte != 0x7f)
+            && address != "http:127.0.0.1/"
+            && address.contains(':')
+    };
+    let refused = vectors().into_iter().filter(Vector::is_refused).map(|vector| vector.address);
+    let refused: Vec<String> =
+        refused.chain(spellings_of_this_host(canaries.port())).filter(is_reference).collect();
+    let locations = refused.clone();
+    receiver.answer_with(move |request| {
+        let at: usize = request.path.trim_start_matches('/').parse().unwrap_or_default();
+        Answer::status(308).with_header("location", &locations[at])
+    });
+    for at in 0..refused.len() {
+        let address = receiver.url(&format!("/{at}"));
+        let body = json!({ "id": format!("c{at}"), "resource": RESOURCE, "address": address, "redirects": "update" });
+        app.open(body).await;
+    }
+    receiver.wait_for(refused.len()).await;
+    app.settle().await;
+    for (at, location) in refused.iter().enumerate() {
+        let channel = app.channel(&format!("c{at}")).await;
+        assert_eq!(channel["address"], receiver.url(&format!("/{at}")), "{location:?}");
+    }
+    assert!(!canaries.heard());
 }
