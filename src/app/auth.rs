@@ -73,10 +73,10 @@ impl App {
         &self,
         given: &str,
         present: Option<&str>,
-        field: &str,
+        field: &'static str,
     ) -> Result<String, ChannelError> {
         if !hidden::is_masked(given) {
-            return Ok(self.judge(given)?);
+            return self.judge(given, field);
         }
         let behind = present.filter(|present| hidden::mask_query(present) == given).map(str::to_owned);
         behind.ok_or_else(|| FieldError::new(field, NOTHING_BEHIND).into())

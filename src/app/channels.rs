@@ -79,8 +79,8 @@ pub enum ChannelError {
     Field(#[from] FieldError),
     #[error("the expiration is not acceptable")]
     Expiry(ExpiryError),
-    #[error(transparent)]
-    Address(#[from] Refusal),
+    #[error("{field}: {refusal}")]
+    Address { field: &'static str, refusal: Refusal },
     #[error(
         "the channel id {0} was used before, and ids stay taken for ever: choose another, or leave it out"
     )]
@@ -272,9 +272,10 @@ impl App {
     }
 
     /// The address in its stored form. The refusal's reason is for the log: strangers learn only that it is one.
-    pub(super) fn judge(&self, address: &str) -> Result<String, Refusal> {
-        self.policy.judge(address).map(|address| address.as_str().to_owned()).inspect_err(|refusal| {
-            tracing::info!(reason = ?refusal, setting = self.policy.opened_by(address, *refusal), "an address was refused");
+    pub(super) fn judge(&self, address: &str, field: &'static str) -> Result<String, ChannelError> {
+        self.policy.judge(address).map(|address| address.as_str().to_owned()).map_err(|refusal| {
+            tracing::info!(field, reason = ?refusal, setting = self.policy.opened_by(address, refusal), "an address was refused");
+            ChannelError::Address { field, refusal }
         })
     }
 

@@ -3,6 +3,7 @@
 use super::{App, Principal, channels::ChannelError};
 use crate::{
     domain::{
+        consent::NO_CONSENT,
         time::Timestamp,
         waiting::{Waiting, waiting_for},
     },
@@ -41,17 +42,18 @@ impl App {
         } else {
             None
         };
+        let waiting =
+            waiting_for(channel.state, channel.expires_at, cursor, view.head - cursor.seq, self.now());
+        let is_held_back = last_error.as_ref().is_some_and(|last| last.error.as_deref() == Some(NO_CONSENT));
         Ok(ChannelDetail {
             last_attempt: newest.attempts.into_iter().next(),
             last_error,
             oldest_pending_at: self.oldest_pending_at(&view).await?,
-            waiting: waiting_for(
-                channel.state,
-                channel.expires_at,
-                cursor,
-                view.head - cursor.seq,
-                self.now(),
-            ),
+            waiting: if waiting == Waiting::BackingOff && is_held_back {
+                Waiting::Unverified
+            } else {
+                waiting
+            },
             parked: self.store.parked_count(channel.key).await?,
             view,
         })

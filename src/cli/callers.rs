@@ -23,6 +23,7 @@ pub fn of(
         Fetcher::new(FetcherConfig {
             url: url.clone(),
             policy: policy.clone(),
+            name_servers: config.egress.name_servers.clone(),
             user_agent: config.user_agent.clone(),
             ca_file: config.egress.ca_file.clone(),
             timeout,

@@ -11,9 +11,13 @@ use super::{
 use crate::{
     clock::SystemClock,
     config::{Auth, Config, Database, SettingsArgs},
+    domain::egress::Ports,
     entropy::SystemEntropy,
     telemetry,
 };
+
+/// Open without being told so.
+const PORTS_USUAL: [u16; 2] = [443, 8443];
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -77,8 +81,16 @@ fn holes(config: &Config) -> Vec<String> {
     if egress.ip_literals {
         holes.push("EGRESS_IP_LITERALS: addresses without a name".to_owned());
     }
-    if egress.ports == crate::domain::egress::Ports::Any {
-        holes.push("EGRESS_PORTS: any port".to_owned());
+    let unusual = |port: &u16| !PORTS_USUAL.contains(port);
+    match &egress.ports {
+        Ports::Any => holes.push("EGRESS_PORTS: any port".to_owned()),
+        Ports::Only(ports) if ports.iter().any(unusual) => {
+            holes.push(format!("EGRESS_PORTS: {}", egress.ports));
+        }
+        Ports::Only(_) => {}
+    }
+    if config.destination_rate.is_none() {
+        holes.push("DESTINATION_RATE: no destination is spared".to_owned());
     }
     holes
 }

@@ -141,6 +141,8 @@ impl Server {
             connect_timeout: CONNECT_TIMEOUT,
             user_agent: config.user_agent.clone(),
             ca_file: config.egress.ca_file.clone(),
+            name_servers: config.egress.name_servers.clone(),
+            proxy: config.egress.proxy,
             host_window: usize::try_from(config.host_window).unwrap_or(usize::MAX),
         })?;
         let schedule = Schedule::new(config.retry.schedule.clone()).ok_or("RETRY_SCHEDULE is empty")?;
@@ -151,6 +153,8 @@ impl Server {
             public_url: app.settings.public_url.clone(),
             attempt_timeout: config.attempt_timeout,
             host_window: config.host_window,
+            destination_rate: config.destination_rate,
+            verification: config.verification.clone(),
             header_prefix: config.header_prefix.clone(),
         };
         let engine =

@@ -21,6 +21,7 @@ use std::{
     fs::File,
     io::{self, Read},
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -36,6 +37,7 @@ pub use values::{Auth, Database, LogFormat, Resources};
 use self::sources::{Inputs, Texts};
 use crate::domain::{
     claim::Reminders,
+    consent::Verification,
     duration::DURATION_MAX,
     egress::{AllowRule, Ports},
 };
@@ -68,6 +70,10 @@ pub struct Config {
     pub retry: RetryConfig,
     pub attempt_timeout: Duration,
     pub host_window: u32,
+    /// Requests a second to one destination over all projects, where there is a limit.
+    pub destination_rate: Option<NonZeroU32>,
+    /// Whose receivers are asked before anything is sent to them.
+    pub verification: Verification,
     pub ttl: TtlConfig,
     /// When a receiver is reminded of what it has to claim, since there is something.
     pub claim_reminders: Reminders,
@@ -95,6 +101,10 @@ pub struct EgressConfig {
     pub ports: Ports,
     pub ip_literals: bool,
     pub ca_file: Option<PathBuf>,
+    /// None: whomever the system asks.
+    pub name_servers: Vec<SocketAddr>,
+    /// A SOCKS5 proxy.
+    pub proxy: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,6 +211,8 @@ impl Reader<'_> {
         let retry_window = self.duration("RETRY_WINDOW", MINUTE, DURATION_MAX);
         let attempt_timeout = self.duration("ATTEMPT_TIMEOUT", SECOND, MINUTE);
         let host_window = self.required("HOST_WINDOW", values::host_window);
+        let destination_rate = self.required("DESTINATION_RATE", values::rate);
+        let verification = self.required("VERIFY", |text| text.parse().map_err(as_reason));
         let ttl_default = self.duration("CHANNEL_TTL_DEFAULT", SECOND, DURATION_MAX);
         let ttl_max = self.duration("CHANNEL_TTL_MAX", SECOND, DURATION_MAX);
         let cron_expiry = self.required("CRON_EXPIRY", values::cron);
@@ -251,6 +263,8 @@ impl Reader<'_> {
             retry: RetryConfig { schedule: retry_schedule?, window: retry_window? },
             attempt_timeout: attempt_timeout?,
             host_window: host_window?,
+            destination_rate: destination_rate?,
+            verification: verification?,
             ttl: TtlConfig { default: ttl_default?, max: ttl_max? },
             claim_reminders: claim_reminders?,
             cron: CronConfig {
@@ -278,12 +292,16 @@ impl Reader<'_> {
         let ports = self.required("EGRESS_PORTS", |text| text.parse().map_err(as_reason));
         let ip_literals = self.required("EGRESS_IP_LITERALS", values::boolean);
         let ca_file = self.optional("EGRESS_CA_FILE", |text| Ok(PathBuf::from(text)));
+        let name_servers = self.optional("EGRESS_DNS", values::name_servers);
+        let proxy = self.optional("EGRESS_PROXY", values::proxy);
         Some(EgressConfig {
             allow: allow?.unwrap_or_default(),
             http: http?,
             ports: ports?,
             ip_literals: ip_literals?,
             ca_file: ca_file?,
+            name_servers: name_servers?.unwrap_or_default(),
+            proxy: proxy?,
         })
     }
 

@@ -48,7 +48,7 @@ impl Setting {
 
 const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
 
-pub static SETTINGS: [Setting; 43] = [
+pub static SETTINGS: [Setting; 47] = [
     Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
     Setting::hidden(
         "DATABASE_URL",
@@ -119,6 +119,16 @@ pub static SETTINGS: [Setting; 43] = [
     ),
     Setting::open("EGRESS_CA_FILE", "", "PEM file of roots to trust beside the public ones"),
     Setting::open(
+        "EGRESS_PROXY",
+        "",
+        "SOCKS5 proxy that every request goes through, such as socks5://10.0.0.9:1080; it is asked for addresses, never for names",
+    ),
+    Setting::open(
+        "EGRESS_DNS",
+        "",
+        "Name servers to ask instead of the system's, IP or IP:PORT, separated by commas; the hosts file is then not read",
+    ),
+    Setting::open(
         "RETRY_SCHEDULE",
         "0s,5s,30s,2m,10m,30m,1h,2h,4h,8h",
         "Delay of the first attempt, then of each retry, separated by commas; the last repeats",
@@ -126,6 +136,16 @@ pub static SETTINGS: [Setting; 43] = [
     Setting::open("RETRY_WINDOW", "72h", "How long a channel may fail before it is suspended, at least 1m"),
     Setting::open("ATTEMPT_TIMEOUT", "15s", "Time for one whole attempt, 1s to 60s"),
     Setting::open("HOST_WINDOW", "64", "Requests in flight per origin at most, 1 to 1024"),
+    Setting::open(
+        "VERIFY",
+        "none",
+        "Whether receivers are asked before anything is sent to them: none or challenge, then PROJECT=none or PROJECT=challenge, separated by commas",
+    ),
+    Setting::open(
+        "DESTINATION_RATE",
+        "50/s",
+        "Requests a second to one registrable domain and to one address, over all projects, such as 50/s, or off; not for what EGRESS_ALLOW opens",
+    ),
     Setting::open("CHANNEL_TTL_DEFAULT", "7d", "Lifetime of a channel that asks for none"),
     Setting::open("CHANNEL_TTL_MAX", "30d", "Longest lifetime of a channel; longer ones are shortened to it"),
     Setting::open("CRON_EXPIRY", "*/5 * * * * *", "When expired channels are ended, six-field cron in UTC"),
@@ -178,7 +198,7 @@ pub static SETTINGS: [Setting; 43] = [
 ];
 
 /// Names that the documentation promises and this version does not honour. Better told than ignored.
-pub static NOT_YET: [&str; 4] = ["TRUSTED_PROXIES", "OPS_LISTEN", "EGRESS_PROXY", "DESTINATION_RATE"];
+pub static NOT_YET: [&str; 2] = ["TRUSTED_PROXIES", "OPS_LISTEN"];
 
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup {

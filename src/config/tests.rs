@@ -81,6 +81,8 @@ fn defaults_are_those_of_the_documentation() {
         ports: Ports::Only(vec![443, 8443]),
         ip_literals: false,
         ca_file: None,
+        name_servers: Vec::new(),
+        proxy: None,
     };
     assert_eq!(config.egress, egress);
     let schedule = ["0s", "5s", "30s", "2m", "10m", "30m", "1h", "2h", "4h", "8h"];
@@ -88,6 +90,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.retry.window, Duration::from_hours(72));
     assert_eq!(config.attempt_timeout, Duration::from_secs(15));
     assert_eq!(config.host_window, 64);
+    assert_eq!(config.destination_rate, NonZeroU32::new(50));
     assert_eq!(config.ttl, TtlConfig { default: Duration::from_hours(168), max: Duration::from_hours(720) });
     assert_eq!(config.cron.expiry, "*/5 * * * * *");
     assert_eq!(config.cron.retry, "*/10 * * * * *");
@@ -437,6 +440,20 @@ fn values_at_their_limits() {
         ("EGRESS_ALLOW", &["", "10.0.0.0/8, ::1"], &["10.0.0.0/8,", "everything"]),
         ("EGRESS_PORTS", &["any", "80"], &["", "0"]),
         ("EGRESS_IP_LITERALS", &["true", "false"], &["", "1"]),
+        ("VERIFY", &["none", "challenge", "none,acme=challenge"], &["", "yes", "acme=challenge"]),
+        ("DESTINATION_RATE", &["off", "1/s", "1000000/s"], &["", "0/s", "50", "50/m", "+5/s", "1000001/s"]),
+        (
+            "EGRESS_PROXY",
+            &["", "socks5://10.0.0.9", "socks5://[fd00::9]:9050"],
+            &[
+                "10.0.0.9:1080",
+                "http://10.0.0.9:3128",
+                "socks5h://10.0.0.9",
+                "socks5://a:b@10.0.0.9",
+                "socks5://proxy:1080",
+            ],
+        ),
+        ("EGRESS_DNS", &["", "10.0.0.53, [fd00::53]:5353", "::1"], &["dns", "10.0.0.53:0", "10.0.0.53,"]),
         ("MASTER_KEY", &[KEY, ""], &["AQEB", "?"]),
         (
             "JWT_SECRET",

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
@@ -20,6 +21,10 @@ use crate::domain::{
 pub(super) const SECRET_BYTES_MIN: usize = 32;
 pub(super) const SCHEDULE_ENTRIES_MAX: usize = 32;
 pub(super) const ALLOW_RULES_MAX: usize = 256;
+const RATE_MAX: u32 = 1_000_000;
+pub(super) const NAME_SERVERS_MAX: usize = 8;
+const DNS_PORT: u16 = 53;
+const SOCKS_PORT: u16 = 1080;
 const HOST_WINDOW_MAX: u32 = 1_024;
 const HEADER_PREFIX_BYTES_MAX: usize = 64;
 const USER_AGENT_BYTES_MAX: usize = 256;
@@ -229,6 +234,39 @@ pub(super) fn allow_rules(text: &str) -> Reading<Vec<AllowRule>> {
     list(text, ALLOW_RULES_MAX, |rule| {
         rule.parse().map_err(|error: <AllowRule as std::str::FromStr>::Err| error.to_string())
     })
+}
+
+/// An address without a port means DNS's own.
+pub(super) fn name_servers(text: &str) -> Reading<Vec<SocketAddr>> {
+    list(text, NAME_SERVERS_MAX, |server| {
+        at_port(server, DNS_PORT).ok_or_else(|| {
+            format!("`{server}` is no name server: write 10.0.0.53, 10.0.0.53:5353 or [fd00::53]:53")
+        })
+    })
+}
+
+/// By its IP address: a name would be looked up, and judged, as a receiver's.
+pub(super) fn proxy(text: &str) -> Reading<SocketAddr> {
+    let proxy = text.strip_prefix("socks5://").and_then(|proxy| at_port(proxy, SOCKS_PORT));
+    proxy.ok_or_else(|| {
+        format!("`{text}` is no proxy: write socks5://10.0.0.9:1080, by its IP address, without a user")
+    })
+}
+
+/// An address and port, or an address alone.
+fn at_port(text: &str, port: u16) -> Option<SocketAddr> {
+    let ip = || text.trim_matches(['[', ']']).parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, port));
+    text.parse().ok().or_else(ip).filter(|address| address.port() != 0)
+}
+
+/// `None` for `off`.
+pub(super) fn rate(text: &str) -> Reading<Option<NonZeroU32>> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let rate = text.strip_suffix("/s").filter(|rate| rate.bytes().all(|byte| byte.is_ascii_digit()));
+    let rate = rate.and_then(|rate| rate.parse().ok()).filter(|rate: &NonZeroU32| rate.get() <= RATE_MAX);
+    rate.map(Some).ok_or_else(|| format!("`{text}` is no rate: write 50/s, at most {RATE_MAX}/s, or off"))
 }
 
 pub(super) fn schedule(text: &str) -> Reading<Vec<Duration>> {

@@ -4,6 +4,7 @@ pub mod auth;
 pub mod backoff;
 pub mod channel;
 pub mod claim;
+pub mod consent;
 pub mod cursor;
 pub mod duration;
 pub mod egress;

@@ -10,6 +10,8 @@ pub enum Waiting {
     Due,
     /// It failed, and waits for its next attempt.
     BackingOff,
+    /// The receiver was asked whether it wants notifications, and has not agreed. It is asked again.
+    Unverified,
     Paused,
     /// The channel is only probed, after a window of failures.
     Suspended,
@@ -25,6 +27,7 @@ impl Waiting {
             Self::Idle => "idle",
             Self::Due => "due",
             Self::BackingOff => "backingOff",
+            Self::Unverified => "unverified",
             Self::Paused => "paused",
             Self::Suspended => "suspended",
             Self::Expired => "expired",

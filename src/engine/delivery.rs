@@ -1,33 +1,29 @@
 //! One delivery: from the decision to send to a report of what came of it. Runs as a task of its own and holds
 //! one slot meanwhile.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     Context,
+    consent::Consent,
     lease::Guard,
     machine::Send,
     render::{Notification, Signer, Subject, Told, render},
     slots::{Feedback, Slot},
+    subject::{Found, subject_of},
     target::Target,
 };
 use crate::{
     domain::{
         backoff::parse_retry_after,
-        channel::{CatchUp, ChannelKey, Redirects},
-        event::{Event, newest_of_run},
+        channel::{ChannelKey, Redirects},
         notice::NoticeKind,
         outcome::{self, Verdict},
         time::millis_of,
     },
-    outbound::{Address, Answer, Refusal, Request, SendError},
+    outbound::{Address, Answer, Destination, Refusal, Request, SendError},
     store::{Attempt, Notice},
 };
-
-/// Events read at a time to find the newest of a run.
-const PAGE: usize = 100;
-/// Events that one notification may stand for: a longer run is told by several.
-const RUN_EVENTS_MAX: i64 = 10_000;
 
 /// What came of one delivery.
 #[derive(Debug)]
@@ -59,6 +55,8 @@ pub struct Attempted {
     pub retry_after: Option<Duration>,
     /// Where the receiver has moved to, if the channel takes that over.
     pub moved_to: Option<String>,
+    /// Where the connection led, where that is known.
+    pub reached: Option<Destination>,
     pub attempt: Attempt,
     /// The event's name and state, for whoever watches the engine.
     pub name: String,
@@ -130,7 +128,7 @@ pub async fn deliver(
         now,
     };
     let about = About { through, number, attempt: send.attempt, name, state, notice: None };
-    request(context, target, &target.address, &notification, about).await
+    request(context, guard, target, &target.address, &notification, about).await
 }
 
 /// Carries out the telling of a notice.
@@ -161,7 +159,7 @@ pub async fn tell(context: &Context, guard: &Guard, target: &Target, telling: Te
     let subject = Subject::Notice(told);
     let notification =
         Notification { target, number, previous: None, seq, subject, attempt, replay: None, now };
-    request(context, target, target.notice_address(notice_kind), &notification, about).await
+    request(context, guard, target, target.notice_address(notice_kind), &notification, about).await
 }
 
 /// What a request is about, for the ledger and for whoever watches the engine.
@@ -176,6 +174,7 @@ struct About {
 
 async fn request(
     context: &Context,
+    guard: &Guard,
     target: &Target,
     address: &Result<Address, Refusal>,
     notification: &Notification<'_>,
@@ -190,8 +189,18 @@ async fn request(
     };
     let signer = Signer { keys: keys.as_deref(), issuer: &context.issuer };
     let started = context.clock.monotonic();
-    let answer = match address {
-        Ok(address) => {
+    let consent = match address {
+        Ok(address) => context.consents.ask(context, &channel.project, address, &target.headers).await,
+        Err(refusal) => Consent::Failed(SendError::Forbidden(*refusal)),
+    };
+    let answer = match (consent, address) {
+        (Consent::Given, Ok(address)) => {
+            // To ask takes time, in which everything may have changed.
+            let now = context.clock.now();
+            let ended = now >= channel.expires_at && notification.now < channel.expires_at;
+            if target.is_stale() || ended || !guard.may_start(context.clock.monotonic()) {
+                return End::NotSent;
+            }
             let Ok(rendered) = render(notification, &context.own_headers, signer) else {
                 tracing::error!(channel.uid = %channel.uid, "no key signs for the channel");
                 return End::Ours { through };
@@ -199,7 +208,10 @@ async fn request(
             let request = Request { address, headers: rendered.headers, body: rendered.body };
             context.sender.send(request, context.clock.as_ref()).await
         }
-        Err(refusal) => Err(SendError::Forbidden(*refusal)),
+        (Consent::Asking, _) => return End::Ours { through },
+        (Consent::Answered(answer), _) => Ok(answer),
+        (Consent::Failed(error), _) => Err(error),
+        (Consent::Given, Err(refusal)) => Err(SendError::Forbidden(*refusal)),
     };
     let took = context.clock.monotonic().saturating_sub(started);
     let mut moved_to = None;
@@ -228,12 +240,14 @@ async fn request(
         // Only an overloaded receiver is asked how long it wants to be left alone.
         retry_after: retry_after.filter(|_| verdict == Verdict::Overloaded),
         moved_to,
+        reached: answer.as_ref().ok().and_then(|answer| answer.reached.clone()),
         attempt: Attempt {
             channel: channel.key,
             number,
             attempt,
             started_at: now,
-            duration_ms: millis_of(took),
+            // How long a name server took is nobody's business where it leads to something forbidden.
+            duration_ms: if verdict == Verdict::Forbidden { 0 } else { millis_of(took) },
             outcome: verdict.as_str(),
             status,
             error,
@@ -264,7 +278,7 @@ fn judge(
             let to = answer.location.as_deref().filter(|_| outcome::is_permanent_redirect(answer.status));
             let moved_to = to.zip(address.as_ref().ok()).and_then(|(to, from)| {
                 // Every road to the outside leads through the policy.
-                let to = context.policy.judge(from.url().join(to).ok()?.as_str()).ok()?;
+                let to = context.policy.judge_redirect(from, to).ok()?;
                 (to.as_str() != from.as_str()).then(|| to.as_str().to_owned())
             });
             (if moved_to.is_some() { Verdict::Moved } else { verdict }, moved_to)
@@ -279,85 +293,4 @@ fn verdict_of(error: SendError) -> Verdict {
         SendError::Timeout { .. } => Verdict::Overloaded,
         _ => Verdict::Failed,
     }
-}
-
-/// What a look at the log brings.
-enum Found {
-    /// What to tell, and the seq that it stands for.
-    Subject(i64, Subject),
-    /// Retention was faster.
-    Hole {
-        through: i64,
-    },
-    Unreadable,
-}
-
-async fn subject_of(context: &Context, target: &Target, send: Send) -> Found {
-    let channel = &target.channel;
-    if send.first == channel.start_seq {
-        return Found::Subject(send.first, Subject::Sync);
-    }
-    let Some(mut events) = page_of(context, target, send.first - 1, send.through).await else {
-        return Found::Unreadable;
-    };
-    // INVARIANT: the log is dense but for what retention took from its beginning, so the cursor's next event is the
-    // first of the range, or all that lies before the first is gone.
-    if events.first().is_none_or(|event| event.seq != send.first) {
-        return hole_at(context, target, send.first).await;
-    }
-    if !send.pinned && channel.catch_up != CatchUp::Latest {
-        let event = events.swap_remove(0);
-        let changed = event.changed.clone();
-        return Found::Subject(event.seq, Subject::Event { event, changed });
-    }
-    let last = send.through.min(send.first.saturating_add(RUN_EVENTS_MAX - 1));
-    newest_of(context, target, events, last)
-        .await
-        .map_or(Found::Unreadable, |(seq, subject)| Found::Subject(seq, subject))
-}
-
-/// A channel whose sync was pending when its first events expired meets the hole only now. What expired for it is
-/// recorded already.
-async fn hole_at(context: &Context, target: &Target, seq: i64) -> Found {
-    match context.store.hole_after(target.channel.resource, seq - 1).await {
-        Ok(Some(through)) => Found::Hole { through },
-        Ok(None) => {
-            tracing::error!(channel.uid = %target.channel.uid, event.seq = seq, "an event is missing from the log");
-            Found::Unreadable
-        }
-        Err(error) => {
-            tracing::warn!(error = %error, "the log's beginning could not be read for a delivery");
-            Found::Unreadable
-        }
-    }
-}
-
-/// The newest of the run that begins with `events`, and the seq that it stands for.
-async fn newest_of(
-    context: &Context,
-    target: &Target,
-    mut events: Vec<Arc<Event>>,
-    last: i64,
-) -> Option<(i64, Subject)> {
-    loop {
-        let (run, changed) = newest_of_run(&events, |event| target.wants(event));
-        let event = Arc::clone(events.get(run.checked_sub(1)?)?);
-        let goes_on = run == events.len() && event.seq < last;
-        if !goes_on {
-            return Some((event.seq, Subject::Event { event, changed }));
-        }
-        // The run may go on past this page: what is known of it stands in front of the next one.
-        let next = page_of(context, target, event.seq, last).await?;
-        if next.is_empty() {
-            return Some((event.seq, Subject::Event { event, changed }));
-        }
-        events = vec![Arc::new(Event { changed, ..Event::clone(&event) })];
-        events.extend(next);
-    }
-}
-
-/// Events of the channel's resource after `after`. `None`: the log could not be read.
-async fn page_of(context: &Context, target: &Target, after: i64, through: i64) -> Option<Vec<Arc<Event>>> {
-    let read = context.store.events(target.channel.resource, after, through, PAGE).await;
-    read.inspect_err(|error| tracing::warn!(error = %error, "events could not be read for a delivery")).ok()
 }

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     machine::{Cargo, Input, Lane, Send},
-    slots::Pace,
+    slots::Line,
     target::Target,
 };
 use crate::{
@@ -35,7 +35,7 @@ pub struct Resident {
     /// Where a redirect has sent the channel: no new receiver that is owed an attempt at once.
     pub redirected_to: Option<String>,
     /// How its receiver answered last.
-    pub pace: Pace,
+    pub line: Line,
     /// It was suspended, or resumed, by an outcome, and the store has not been told back yet.
     pub turning: Option<bool>,
     /// The cursor's `moved` that the lane was loaded with.

@@ -12,27 +12,30 @@
 
 mod auth;
 mod checkpoint;
+mod consent;
 mod delivery;
 mod driver;
 mod keyring;
 mod lanes;
 mod lease;
 pub mod machine;
+mod pace;
 mod render;
 mod scan;
 mod slots;
+mod subject;
 mod target;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use url::Url;
 
 pub use self::render::BadPrefix;
-use self::{driver::Ended, keyring::Keyring, lease::Guard, render::OwnHeaders};
+use self::{consent::Consents, driver::Ended, keyring::Keyring, lease::Guard, render::OwnHeaders};
 use crate::{
     clock::SharedClock,
-    domain::{backoff::Schedule, time::Timestamp},
+    domain::{backoff::Schedule, consent::Verification, time::Timestamp},
     entropy::SharedEntropy,
     outbound::{EgressPolicy, Sender},
     runtime::Tasks,
@@ -58,6 +61,7 @@ pub struct Context {
     /// What tokens name as their issuer.
     issuer: String,
     keyring: Keyring,
+    consents: Consents,
     seen: broadcast::Sender<Seen>,
 }
 
@@ -79,6 +83,10 @@ pub struct Settings {
     pub attempt_timeout: Duration,
     /// Requests in flight per origin, at most.
     pub host_window: u32,
+    /// Requests a second to one destination, over all projects.
+    pub destination_rate: Option<NonZeroU32>,
+    /// Whose receivers are asked before anything is sent to them.
+    pub verification: Verification,
     pub header_prefix: String,
 }
 
@@ -143,6 +151,7 @@ impl Engine {
             own_headers,
             issuer,
             keyring: Keyring::default(),
+            consents: Consents::default(),
             seen: seen.clone(),
         };
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);

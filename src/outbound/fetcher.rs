@@ -7,7 +7,7 @@
 //! One call is one request: no redirect is followed, no proxy taken from the environment, nothing tried again; the
 //! answer is bounded in size and time.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -18,9 +18,10 @@ use thiserror::Error;
 use url::Url;
 
 use super::{
+    client::{SetupError, read_roots},
+    names::Names,
     policy::{EgressPolicy, Refusal},
-    resolver::{Gate, GateResolver, Lookups},
-    sender::{SetupError, read_roots},
+    resolver::{Gate, GateResolver},
 };
 
 const ANSWER_HEADERS_MAX: usize = 64;
@@ -31,6 +32,8 @@ const IDLE_CONNECTIONS: usize = 4;
 pub struct FetcherConfig {
     pub url: Url,
     pub policy: EgressPolicy,
+    /// Asked for addresses instead of whomever the system asks, where there are any.
+    pub name_servers: Vec<SocketAddr>,
     pub user_agent: String,
     /// PEM; trusted beside the system's roots.
     pub ca_file: Option<PathBuf>,
@@ -103,7 +106,9 @@ impl Fetcher {
                 .judge(config.url.as_str())
                 .map_err(|refusal| FetcherError::NotAllowed { url: config.url.clone(), refusal })?;
             let gate = Gate::of(&address, &config.policy);
-            builder.dns_resolver(GateResolver::new(Arc::new(config.policy), gate, Lookups::default()))
+            let names =
+                Names::new(&config.name_servers).map_err(|error| SetupError::Resolver(error.to_string()))?;
+            builder.dns_resolver(GateResolver::new(Arc::new(config.policy), gate, names))
         };
         let client = builder.build().map_err(SetupError::Client)?;
         Ok(Self { client, url: config.url, answer_bytes_max: config.answer_bytes_max })

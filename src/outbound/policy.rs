@@ -18,6 +18,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use url::{Host, Url};
 
 use self::places::{is_forbidden_name, is_metadata, is_public, is_unused_name};
+use super::destination::Destination;
 use crate::domain::egress::{AllowRule, Ports};
 
 /// Longer texts are no receiver's address, and some proxies refuse them.
@@ -97,22 +98,30 @@ impl std::error::Error for Refusal {}
 
 /// Scheme, host and port, as `https://host:port`: what requests share a window, and connections, by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Origin(Arc<str>);
+pub struct Origin {
+    text: Arc<str>,
+    destination: Destination,
+}
 
 impl Origin {
     /// An origin by its text: for what has no address that a policy let through.
     pub fn named(text: &str) -> Self {
-        Self(text.into())
+        Self { text: text.into(), destination: Destination::Inside }
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// What a rate counts it as, as far as its text tells.
+    pub fn destination(&self) -> &Destination {
+        &self.destination
     }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -200,7 +209,21 @@ impl EgressPolicy {
             Host::Ipv6(ip) => (Some(self.judge_literal(ip.into(), port, towards_public)?), false),
             Host::Domain(name) => (None, self.judge_name(name, port, towards_public)?),
         };
-        Address::of(url, port, literal, must_be_inside)
+        let destination = match literal {
+            Some(ip) => self.destination(ip, port),
+            None if must_be_inside => Destination::Inside,
+            None => Destination::of_name(url.host_str().unwrap_or_default()),
+        };
+        Address::of(url, port, literal, must_be_inside, destination)
+    }
+
+    /// Where a redirect from `from` points, which is judged like any other address. A reference may be relative, so the
+    /// parser is needed before the address is whole; what it would repair is refused ahead of it.
+    pub fn judge_redirect(&self, from: &Address, location: &str) -> Result<Address, Refusal> {
+        let has_host = location.starts_with("//") || Url::parse(location).is_ok();
+        if has_host { check_text(location) } else { check_letters(location) }?;
+        let to = from.url().join(location).map_err(|_| Refusal::Unparsable)?;
+        self.judge(to.as_str())
     }
 
     /// The setting that would open `raw`, which was refused as `refusal`. For the operator's log only.
@@ -228,6 +251,11 @@ impl EgressPolicy {
         self.rules.allow.iter().any(|rule| {
             rule.permits(ip, port) && (!exactly || rule.network.prefix_len() == rule.network.max_prefix_len())
         })
+    }
+
+    /// What a rate counts this address as.
+    pub fn destination(&self, ip: IpAddr, port: u16) -> Destination {
+        if self.inside(ip, port) { Destination::Inside } else { Destination::of_ip(ip) }
     }
 
     /// Whether any address at this port is inside the allow list.
@@ -291,7 +319,13 @@ impl EgressPolicy {
 }
 
 impl Address {
-    fn of(url: Url, port: u16, literal: Option<IpAddr>, must_be_inside: bool) -> Result<Self, Refusal> {
+    fn of(
+        url: Url,
+        port: u16,
+        literal: Option<IpAddr>,
+        must_be_inside: bool,
+        destination: Destination,
+    ) -> Result<Self, Refusal> {
         let host = url.host_str().ok_or(Refusal::NoHost)?;
         // The client sends an `http::Uri`: what that reads differently, or not at all, goes nowhere.
         let uri: http::Uri = url.as_str().parse().map_err(|_| Refusal::Unparsable)?;
@@ -299,19 +333,15 @@ impl Address {
         {
             return Err(Refusal::Unparsable);
         }
-        let origin = Origin(format!("{}://{host}:{port}", url.scheme()).into());
+        let text = format!("{}://{host}:{port}", url.scheme()).into();
+        let origin = Origin { text, destination };
         Ok(Self { url, origin, literal, port, must_be_inside })
     }
 }
 
 /// Everything the parser would quietly repair or drop: tabs, line ends, backslashes, an empty user.
 fn check_text(raw: &str) -> Result<(), Refusal> {
-    if raw.len() > ADDRESS_BYTES_MAX {
-        return Err(Refusal::TooLong);
-    }
-    if !raw.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
-        return Err(Refusal::BadCharacters);
-    }
+    check_letters(raw)?;
     if raw.contains('#') {
         return Err(Refusal::Fragment);
     }
@@ -319,6 +349,16 @@ fn check_text(raw: &str) -> Result<(), Refusal> {
     let authority = behind_scheme.split(['/', '?']).next().unwrap_or_default();
     if authority.contains('@') {
         return Err(Refusal::UserInfo);
+    }
+    Ok(())
+}
+
+fn check_letters(raw: &str) -> Result<(), Refusal> {
+    if raw.len() > ADDRESS_BYTES_MAX {
+        return Err(Refusal::TooLong);
+    }
+    if !raw.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
+        return Err(Refusal::BadCharacters);
     }
     Ok(())
 }

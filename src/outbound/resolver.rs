@@ -3,44 +3,33 @@
 //! The client dials what it gets from here and nothing else, so an answer that changes between the check and the
 //! connection cannot happen. An answer with one forbidden address is refused as a whole: nobody honest mixes them.
 //!
-//! The client never asks for IP literals; the sender checks those.
+//! A client without a proxy never asks for IP literals; the sender checks those.
 
 use std::{
-    io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
-use super::policy::{Address, EgressPolicy};
+use super::{
+    names::{DnsFailure, Names},
+    policy::{Address, EgressPolicy},
+};
 
 /// More addresses than this are not tried.
 const ADDRESSES_MAX: usize = 16;
 /// One lookup, both of its rounds.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
-/// Each holds a thread until the system's resolver gives up, which may be long after we have. Far below the size
-/// of the pool that the store's connections share.
-const LOOKUPS_MAX: usize = 128;
 
 /// The name has an address to which nothing may be sent.
 #[derive(Debug, Error)]
 #[error("the name resolves to {ip}, which is not permitted")]
 pub struct ForbiddenAddress {
     pub ip: IpAddr,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
-pub enum DnsFailure {
-    /// The name has no address.
-    #[error("the name has no address")]
-    NoAddress,
-    /// No answer, or none of use: the resolver's failure and so ours, not the receiver's.
-    #[error("the resolver did not answer")]
-    NoAnswer,
 }
 
 /// What a client must know of an address before it resolves its name, since the resolver sees the name alone.
@@ -68,55 +57,34 @@ impl Gate {
     }
 }
 
-/// The bound on lookups under way, shared by all gates.
-#[derive(Clone, Debug)]
-pub struct Lookups(Arc<Semaphore>);
-
-impl Default for Lookups {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LOOKUPS_MAX)))
-    }
-}
-
-impl Lookups {
-    /// Asks the system's resolver. A name without an address is an empty answer.
-    async fn look_up(&self, name: String) -> Result<Vec<IpAddr>, DnsFailure> {
-        let permit = Arc::clone(&self.0).acquire_owned().await.map_err(|_| DnsFailure::NoAnswer)?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the permit must outlive a lookup that nobody waits for"
-        )]
-        let lookup = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            (name.as_str(), 0).to_socket_addrs().map(|found| found.map(|found| found.ip()).collect())
-        });
-        match lookup.await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) if has_no_address(&error) => Ok(Vec::new()),
-            Ok(Err(_)) | Err(_) => Err(DnsFailure::NoAnswer),
-        }
-    }
-}
-
 /// The resolver of one gate.
 #[derive(Clone, Debug)]
 pub struct GateResolver {
     policy: Arc<EgressPolicy>,
     gate: Gate,
-    lookups: Lookups,
+    names: Names,
 }
 
 impl GateResolver {
-    pub fn new(policy: Arc<EgressPolicy>, gate: Gate, lookups: Lookups) -> Self {
-        Self { policy, gate, lookups }
+    pub fn new(policy: Arc<EgressPolicy>, gate: Gate, names: Names) -> Self {
+        Self { policy, gate, names }
+    }
+
+    /// A client that goes through a proxy asks for IP literals as well.
+    fn literal(&self, host: &str) -> Option<Result<Vec<IpAddr>, ForbiddenAddress>> {
+        let ip = host.trim_matches(['[', ']']).parse().ok()?;
+        Some(vet(&self.policy, self.gate, vec![ip]))
     }
 
     async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Box<dyn std::error::Error + Send + Sync>> {
+        if let Some(found) = self.literal(name) {
+            return Ok(found?);
+        }
         let has_dot = name.contains('.');
         if self.policy.opens_port(self.gate.port()) {
             // As written, a name is also looked for in the hosts file and in search domains. Whoever opened a
             // network means the names it has there; everybody else gets only what public DNS says.
-            let found = self.lookups.look_up(name.to_owned()).await;
+            let found = self.names.look_up(name).await;
             let is_inside = |ip: &IpAddr| self.policy.inside(*ip, self.gate.port());
             if let Ok(found) = &found
                 && !found.is_empty()
@@ -128,8 +96,9 @@ impl GateResolver {
                 return Ok(vet(&self.policy, self.gate, some(found?)?)?);
             }
         }
-        let qualified = if has_dot { format!("{name}.") } else { name.to_owned() };
-        Ok(vet(&self.policy, self.gate, some(self.lookups.look_up(qualified).await?)?)?)
+        // The dot at the end keeps the search domains out.
+        let qualified = format!("{name}.");
+        Ok(vet(&self.policy, self.gate, some(self.names.look_up(&qualified).await?)?)?)
     }
 }
 
@@ -156,20 +125,6 @@ fn vet(policy: &EgressPolicy, gate: Gate, mut found: Vec<IpAddr>) -> Result<Vec<
     }
     found.truncate(ADDRESSES_MAX);
     Ok(found)
-}
-
-/// `getaddrinfo` has codes of its own, of which the standard library keeps only the text. Whatever is not one of
-/// these texts (glibc, musl, Apple) counts as our failure, which costs the receiver nothing.
-fn has_no_address(error: &io::Error) -> bool {
-    const TEXTS: [&str; 5] = [
-        "Name or service not known",
-        "No address associated with hostname",
-        "Name does not resolve",
-        "Name has no usable address",
-        "nodename nor servname provided, or not known",
-    ];
-    let text = error.to_string();
-    error.raw_os_error().is_none() && TEXTS.iter().any(|known| text.ends_with(known))
 }
 
 #[cfg(test)]
@@ -226,7 +181,7 @@ mod tests {
     async fn names_of_the_hosts_file_are_found_only_where_something_is_opened() {
         let resolve = async |allow: &[&str], inside_only, name: &str| {
             let gate = Gate { inside_only, port: None };
-            let resolver = GateResolver::new(policy(allow), gate, Lookups::default());
+            let resolver = GateResolver::new(policy(allow), gate, Names::new(&[]).unwrap());
             let found = resolver.resolve(name.parse().unwrap()).await;
             found.map(|found| found.map(|found| (found.ip().is_loopback(), found.port())).collect::<Vec<_>>())
         };
@@ -239,13 +194,5 @@ mod tests {
             let error = resolve(allow, inside_only, "localhost").await.unwrap_err();
             assert!(error.downcast::<ForbiddenAddress>().unwrap().ip.is_loopback());
         }
-    }
-
-    #[test]
-    fn a_resolver_that_fails_is_not_a_name_without_an_address() {
-        let prefix = "failed to lookup address information: ";
-        assert!(has_no_address(&io::Error::other(format!("{prefix}Name or service not known"))));
-        assert!(!has_no_address(&io::Error::other(format!("{prefix}Temporary failure in name resolution"))));
-        assert!(!has_no_address(&io::Error::from_raw_os_error(24)));
     }
 }

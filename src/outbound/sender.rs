@@ -4,18 +4,11 @@
 //! no body decompressed, and nothing remembered between requests but open connections. [`Sender::send`] never
 //! fails otherwise than with a [`SendError`], and takes no longer than the attempt timeout.
 
-use std::{
-    collections::HashMap,
-    error::Error,
-    io,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{error::Error, io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderValue,
+    HeaderMap, HeaderValue, Method,
     header::{
         CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, TE,
         TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -25,54 +18,29 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::{
+    client::{Clients, SenderConfig, SetupError},
+    destination::Destination,
+    names::DnsFailure,
     policy::{Address, EgressPolicy, Refusal},
-    resolver::{DnsFailure, ForbiddenAddress, Gate, GateResolver, Lookups},
+    resolver::ForbiddenAddress,
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, domain::consent::NO_CONSENT};
 
 /// How much of an answer's body is read, and for how long, so that the connection can be used again. Whoever has
 /// more to say loses the connection.
 const DRAIN_BYTES_MAX: usize = 16 * 1024;
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 const EXCERPT_BYTES_MAX: usize = 1024;
-const RETRY_AFTER_BYTES_MAX: usize = 128;
+/// Of a header that says one thing.
+const SHORT_BYTES_MAX: usize = 128;
 const LOCATION_BYTES_MAX: usize = 4 * 1024;
-const ANSWER_HEADERS_MAX: usize = 64;
-const HTTP2_HEADER_BYTES_MAX: u32 = 16 * 1024;
-/// What an HTTP/2 receiver may send ahead of our reading: as little as the protocol starts with, per stream.
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024 - 1;
-const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-const IDLE_CONNECTION_TIME_MAX: Duration = Duration::from_mins(1);
+
+const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
 
 /// They decide where a request goes and where it ends, so no caller does.
 const OWN_HEADERS: [HeaderName; 9] =
     [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
-#[derive(Clone, Debug)]
-pub struct SenderConfig {
-    pub policy: EgressPolicy,
-    /// From the first lookup to the end of the answer.
-    pub attempt_timeout: Duration,
-    /// Lookup, TCP and TLS.
-    pub connect_timeout: Duration,
-    pub user_agent: String,
-    /// PEM; trusted beside the system's roots.
-    pub ca_file: Option<PathBuf>,
-    /// Idle connections kept per host.
-    pub host_window: usize,
-}
-
-#[derive(Debug, Error)]
-pub enum SetupError {
-    #[error("cannot read the root certificates in {}", path.display())]
-    CaFile { path: PathBuf, source: io::Error },
-    #[error("no root certificate in {}", path.display())]
-    CaFormat { path: PathBuf, source: Option<reqwest::Error> },
-    #[error("cannot set up the HTTP client")]
-    Client(#[source] reqwest::Error),
-}
-
-/// A `POST`.
 #[derive(Debug)]
 pub struct Request<'a> {
     pub address: &'a Address,
@@ -88,10 +56,14 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// Where a redirect points, as it was written. Never followed here.
     pub location: Option<String>,
+    /// Whom CloudEvents' question is answered to be allowed, if there is exactly one and it is short.
+    pub allowed_origin: Option<String>,
     /// How long status line and headers took; the rest of the attempt went into the body.
     pub answered_after: Duration,
     /// What came of the body within a second, up to 1 KiB.
     pub body_excerpt: Bytes,
+    /// Where the connection led, where that is known.
+    pub reached: Option<Destination>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,6 +91,9 @@ pub enum SendError {
     },
     #[error("no answer in time")]
     Timeout { phase: Phase },
+    /// It was asked whether it wants notifications, and did not say so.
+    #[error("the receiver has not agreed to receive")]
+    NoConsent,
     #[error("the answer is not HTTP, or too large")]
     BadHttp,
     #[error("the connection ended before the answer")]
@@ -145,6 +120,7 @@ impl SendError {
             Self::Tls { certificate: false } => "tls_failed",
             Self::Timeout { phase: Phase::Connect } => "connect_timeout",
             Self::Timeout { phase: Phase::Answer } => "answer_timeout",
+            Self::NoConsent => NO_CONSENT,
             Self::BadHttp => "bad_http",
             Self::Reset => "reset",
             Self::Local => "local_failure",
@@ -154,98 +130,62 @@ impl SendError {
 
 #[derive(Debug)]
 pub struct Sender {
-    policy: Arc<EgressPolicy>,
-    config: SenderConfig,
-    roots: Vec<reqwest::Certificate>,
-    lookups: Lookups,
-    /// At most two for every port that the allow list names, and two for the rest.
-    clients: Mutex<HashMap<Gate, reqwest::Client>>,
+    clients: Clients,
 }
 
 impl Sender {
     pub fn new(config: SenderConfig) -> Result<Self, SetupError> {
-        let sender = Self {
-            policy: Arc::new(config.policy.clone()),
-            roots: config.ca_file.as_ref().map_or(Ok(Vec::new()), read_roots)?,
-            config,
-            lookups: Lookups::default(),
-            clients: Mutex::default(),
-        };
-        // The one that is surely needed, and shows whether the configuration works.
-        sender.client(Gate { inside_only: false, port: None }).map_err(SetupError::Client)?;
-        Ok(sender)
+        Ok(Self { clients: Clients::new(config)? })
     }
 
     pub fn policy(&self) -> &EgressPolicy {
-        &self.policy
+        self.clients.policy()
     }
 
-    /// Durations are those of the caller's `clock`.
+    /// A `POST`. Durations are those of the caller's `clock`.
     pub async fn send(&self, request: Request<'_>, clock: &dyn Clock) -> Result<Answer, SendError> {
+        self.ask(Method::POST, request, clock).await
+    }
+
+    /// Any method.
+    pub async fn ask(
+        &self,
+        method: Method,
+        request: Request<'_>,
+        clock: &dyn Clock,
+    ) -> Result<Answer, SendError> {
         let address = request.address;
         let started = clock.monotonic();
         // The client asks no resolver for these.
         if let Some(ip) = address.literal()
-            && !self.policy.permits(ip, address.port())
+            && !self.policy().permits(ip, address.port())
         {
             return Err(forbidden(address, ip));
         }
-        let client =
-            self.client(Gate::of(address, &self.policy)).map_err(|error| failure(address, &error))?;
+        let client = self.clients.of(address).map_err(|error| failure(address, &error))?;
         let headers = own_headers(request.headers, request.body.len());
-        let sent = client.post(address.url().clone()).headers(headers).body(request.body).send().await;
+        let sent =
+            client.request(method, address.url().clone()).headers(headers).body(request.body).send().await;
         let mut response = sent.map_err(|error| failure(address, &error))?;
 
         let answered_after = clock.monotonic().saturating_sub(started);
         let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers());
+        let retry_after = short(response.headers(), &RETRY_AFTER);
+        let allowed_origin = short(response.headers(), &ALLOWED_ORIGIN);
         let location = location(response.headers());
+        let reached = self.clients.reached(&response, address);
         let mut excerpt = BytesMut::new();
         // The answer stands, whatever becomes of its body.
         let _ = timeout(DRAIN_TIME_MAX, drain(&mut response, &mut excerpt)).await;
-        Ok(Answer { status, retry_after, location, answered_after, body_excerpt: excerpt.freeze() })
-    }
-
-    fn client(&self, gate: Gate) -> Result<reqwest::Client, reqwest::Error> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&gate) {
-            return Ok(client.clone());
-        }
-        let client = self.build(gate)?;
-        clients.insert(gate, client.clone());
-        Ok(client)
-    }
-
-    fn build(&self, gate: Gate) -> Result<reqwest::Client, reqwest::Error> {
-        #[expect(clippy::disallowed_methods, reason = "the one gate to the outside")]
-        let builder = reqwest::Client::builder();
-        builder
-            .dns_resolver(GateResolver::new(Arc::clone(&self.policy), gate, self.lookups.clone()))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            // A proxy would resolve the name by itself, past the policy.
-            .no_proxy()
-            .referer(false)
-            .user_agent(&self.config.user_agent)
-            .timeout(self.config.attempt_timeout)
-            .connect_timeout(self.config.connect_timeout)
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(self.config.host_window)
-            .pool_idle_timeout(IDLE_CONNECTION_TIME_MAX)
-            .http1_max_headers(ANSWER_HEADERS_MAX)
-            .http2_max_header_list_size(HTTP2_HEADER_BYTES_MAX)
-            .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-            .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-            .tls_certs_merge(self.roots.iter().cloned())
-            .build()
-    }
-}
-
-pub(super) fn read_roots(path: &PathBuf) -> Result<Vec<reqwest::Certificate>, SetupError> {
-    let pem = std::fs::read(path).map_err(|source| SetupError::CaFile { path: path.clone(), source })?;
-    match reqwest::Certificate::from_pem_bundle(&pem) {
-        Ok(roots) if !roots.is_empty() => Ok(roots),
-        other => Err(SetupError::CaFormat { path: path.clone(), source: other.err() }),
+        Ok(Answer {
+            status,
+            retry_after,
+            location,
+            allowed_origin,
+            answered_after,
+            body_excerpt: excerpt.freeze(),
+            reached,
+        })
     }
 }
 
@@ -258,9 +198,9 @@ fn own_headers(mut headers: HeaderMap, body_bytes: usize) -> HeaderMap {
     headers
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<String> {
-    let mut values = headers.get_all(RETRY_AFTER).iter();
-    let value = values.next().filter(|value| value.len() <= RETRY_AFTER_BYTES_MAX)?;
+fn short(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().filter(|value| value.len() <= SHORT_BYTES_MAX)?;
     if values.next().is_some() {
         return None;
     }

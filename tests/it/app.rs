@@ -26,8 +26,8 @@ use watchpost::{
 
 use crate::{
     base::{Base, Kind},
-    http::{Answer, Http},
-    support::receiver::{Received, Receiver, in_time},
+    http::{self, Http},
+    support::receiver::{Answer, Received, Receiver, in_time},
 };
 
 pub const PROJECT: &str = "acme";
@@ -195,6 +195,11 @@ impl TestApp {
     /// Stops in order and starts again on the same database.
     pub async fn restart(&mut self) {
         self.stop().await;
+        self.start_again().await;
+    }
+
+    /// Starts on the same database after [`stop`](Self::stop).
+    pub async fn start_again(&mut self) {
         self.base.is_free().await;
         self.come_up().await.expect("the server starts again");
         self.may_send().await;
@@ -295,6 +300,8 @@ impl TestApp {
     async fn canary(&self) -> &Canary {
         let made = self.canary.get_or_init(|| async {
             let receiver = Receiver::start().await;
+            // It agrees to whatever it is asked, by repeating it.
+            receiver.answer_with(|request| Answer::ok().with_body(request.body.clone()));
             let opening = json!({ "resource": "canary", "address": receiver.url("/"), "ttlSeconds": 2_592_000,
                                   "renewal": "auto", "retry": { "schedule": ["0s"] } });
             self.open(opening).await;
@@ -351,7 +358,7 @@ impl TestApp {
         answer.json()
     }
 
-    pub async fn patch(&self, id: &str, body: Value) -> Answer {
+    pub async fn patch(&self, id: &str, body: Value) -> http::Answer {
         self.call("PATCH", &format!("/v1/channels/{id}"), &self.own_token(), Some(body)).await
     }
 
@@ -391,15 +398,15 @@ impl TestApp {
         Timestamp::parse_rfc3339(text).unwrap()
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> http::Answer {
         self.call("GET", path, &self.own_token(), None).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub async fn post(&self, path: &str, body: Value) -> http::Answer {
         self.call("POST", path, &self.own_token(), Some(body)).await
     }
 
-    pub async fn call(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
+    pub async fn call(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> http::Answer {
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         self.send(method, path, token, "application/json", body.into_bytes()).await
     }
@@ -412,7 +419,7 @@ impl TestApp {
         token: &str,
         content_type: &str,
         body: Vec<u8>,
-    ) -> Answer {
+    ) -> http::Answer {
         let url = format!("http://{}{path}", self.server().address);
         in_time(path, self.http.send(method, &url, token, content_type, body)).await
     }

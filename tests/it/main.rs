@@ -41,6 +41,7 @@ mod catalogue;
 mod catch_up;
 mod changes;
 mod claims;
+mod egress;
 mod endings;
 mod erasure;
 mod feed;

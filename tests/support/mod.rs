@@ -1,4 +1,5 @@
-//! What the test binaries share: a PostgreSQL to test on and a receiver to deliver to. Used through
+//! What the test binaries share: a PostgreSQL to test on, a receiver to deliver to, a name server and a
+//! proxy. Used through
 //! `#[path = "../support/mod.rs"] mod support;`, so no binary uses all of it.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
@@ -12,6 +13,8 @@
     reason = "test code: a broken expectation is a failed test"
 )]
 
+pub mod dns;
 pub mod misbehaving;
 pub mod postgres;
 pub mod receiver;
+pub mod socks;

@@ -146,7 +146,7 @@ pub async fn run(
     let (ear, mut changes) = bells.listen();
     // Bounded by what reports into it: slots, reads and one checkpoint.
     let (inbox, mut messages) = mpsc::unbounded_channel();
-    let slots = Slots::new(context.settings.host_window);
+    let slots = Slots::new(context.settings.host_window, context.settings.destination_rate);
     let mut driver = Driver {
         context: Arc::clone(&context),
         guard: Arc::clone(&guard),
@@ -361,14 +361,14 @@ impl Driver {
             match action {
                 Action::AskSlot => {
                     if let Some(resident) = self.lanes.get(key) {
-                        self.slots.ask(resident.origin(), key, resident.pace);
+                        self.slots.ask(resident.origin(), key, resident.line);
                     }
                 }
                 Action::AskNoticeSlot => {
                     if let Some(resident) = self.lanes.get(key)
                         && let (_, Some(notice)) = resident.lane.slots_asked()
                     {
-                        self.slots.ask(resident.origin_of_notice(notice), key, resident.pace);
+                        self.slots.ask(resident.origin_of_notice(notice), key, resident.line);
                     }
                 }
                 Action::AskNext => self.ask_next(key),

@@ -14,7 +14,7 @@ use crate::{
     engine::{
         lanes::Resident,
         machine::{Lane, Redrive, Retry, Terms, Waiting},
-        slots::Pace,
+        slots::Line,
         target::Target,
     },
     store::{LoadedLane, Notice, WaitingRedrive, WaitingRetry},
@@ -57,7 +57,7 @@ impl Driver {
         let level = !loaded.cursor.behind;
         let stored_failing = loaded.cursor.failing != Failing::default();
         let has_answered = loaded.cursor.last_success_at.is_some() && !stored_failing;
-        let pace = if has_answered { Pace::Quick } else { Pace::Slow };
+        let waits_in = if has_answered { Line::Quick } else { Line::Slow };
         let mut lane = Lane::load(
             loaded.channel.start_seq,
             loaded.channel.end_seq.unwrap_or(head),
@@ -76,7 +76,7 @@ impl Driver {
             notices: loaded.notices,
             redrives: loaded.redrives,
             redirected_to: None,
-            pace,
+            line: waits_in,
             turning: None,
             recorded: lane.settled(),
             moved: loaded.cursor.moved,
@@ -148,7 +148,7 @@ impl Driver {
             for (was, is) in waited_at.into_iter().zip(resident.waits_at()) {
                 if was != is {
                     // It waits where it belongs now, not behind those of a host that it has left.
-                    self.slots.ask(&is, key, resident.pace);
+                    self.slots.ask(&is, key, resident.line);
                 }
             }
         }

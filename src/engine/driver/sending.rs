@@ -6,18 +6,21 @@ use super::{Driver, Input, Message, Report};
 use crate::{
     domain::{channel::ChannelKey, outcome::Verdict},
     engine::{
-        delivery::{self, End, Telling},
+        delivery::{self, Attempted, End, Telling},
         machine::{Outcome, Send},
-        slots::{Feedback, Pace, Slot},
+        slots::{Feedback, Line, Slot},
     },
 };
 
 impl Driver {
     pub(super) fn on_report(&mut self, report: Report) {
+        if let End::Attempted(Attempted { reached: Some(reached), .. }) = &report.end {
+            self.slots.learn(&report.slot.origin, reached);
+        }
         self.slots.release(&report.slot, report.end.feedback());
         if let (End::Attempted(attempted), Some(resident)) = (&report.end, self.lanes.get_mut(report.channel))
         {
-            resident.pace = Pace::of(attempted.attempt.status.is_some(), attempted.took);
+            resident.line = Line::of(attempted.attempt.status.is_some(), attempted.took);
         }
         let jitter = self.context.entropy.unit();
         let answer = if report.first.is_some() { Input::Outcome } else { Input::Told };
@@ -52,7 +55,7 @@ impl Driver {
         if self.stopping {
             return;
         }
-        while let Some((slot, key)) = self.slots.next() {
+        while let Some((slot, key)) = self.slots.next(self.context.clock.monotonic()) {
             self.use_slot(slot, key);
             // No request took it with it.
             if let Some(slot) = self.granted.take() {
@@ -107,7 +110,7 @@ impl Driver {
         }
         for (origin, key) in std::mem::take(&mut self.held) {
             if let Some(resident) = self.lanes.get(key) {
-                self.slots.ask(&origin, key, resident.pace);
+                self.slots.ask(&origin, key, resident.line);
             }
         }
     }

@@ -36,12 +36,13 @@ impl Driver {
         }
     }
 
-    /// Ends when the next timer rings, or when stopping has taken long enough.
+    /// Ends when the next timer rings, a destination may be sent to again, or when stopping has taken long enough.
     pub(super) fn next_timer(&self, stop_by: Option<Duration>) -> Sleep {
         let clock = &self.context.clock;
         let due = self.timers.peek().map(|Reverse((at, _))| at.since(clock.now()));
-        let stop = stop_by.map(|by| by.saturating_sub(clock.monotonic()));
-        match due.into_iter().chain(stop).min() {
+        let until = |by: Duration| by.saturating_sub(clock.monotonic());
+        let paused = self.slots.paused_until().filter(|_| !self.stopping);
+        match due.into_iter().chain(stop_by.map(until)).chain(paused.map(until)).min() {
             Some(wait) => clock.sleep(wait),
             None => Box::pin(std::future::pending()),
         }

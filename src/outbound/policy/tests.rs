@@ -1,3 +1,5 @@
+mod spellings;
+
 use super::*;
 
 fn policy(allow: &[&str], open: bool) -> EgressPolicy {

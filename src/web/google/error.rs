@@ -80,7 +80,11 @@ impl GoogleError {
             ChannelError::Field(error) => error.into(),
             ChannelError::Expiry(ExpiryError::At(problem)) => FieldError::new("expiration", problem).into(),
             ChannelError::Expiry(ExpiryError::Ttl(problem)) => FieldError::new("params.ttl", problem).into(),
-            ChannelError::Address(refusal) => Self::of_address(refusal, address),
+            ChannelError::Address { field: "address", refusal } => Self::of_address(refusal, address),
+            ChannelError::Address { field, .. } => {
+                let problem = Invalid::Rule("be an address that notifications may be sent to");
+                FieldError::new(format!("params.{field}"), problem).into()
+            }
             ChannelError::IdTaken(id) => {
                 Self::new(400, "channelIdNotUnique", format!("Channel id {id} not unique"))
             }

@@ -20,10 +20,16 @@ use crate::{
         expiry::ExpiryError,
         invalid::{FieldError, Invalid},
     },
-    outbound::Refusal,
     store::StoreError,
     web::body::BodyError,
 };
+
+/// What every refused address is told, whatever it was refused for: a text that differed would tell a stranger what
+/// lies behind a name or number. The log has the reason, and the setting that would open the address.
+const ADDRESS_DEMANDS: &str = "must be an https URL of at most 2048 bytes that names a public host, on port 443 or one \
+     that is open here, without spaces or a fragment, and without \
+     credentials, which belong in auth; for one in your own network, the server's operator \
+     opens that network with WATCHPOST_EGRESS_ALLOW";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -186,33 +192,6 @@ impl From<PublishError> for Problem {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        // What the text itself shows may be told; where a name or a literal leads is nobody's business.
-        let (code, detail) = match refusal {
-            Refusal::NotHttps => (
-                "addressNotHttps",
-                "address must be an https URL; for one in your own network, the server's operator opens that network \
-                 with WATCHPOST_EGRESS_ALLOW"
-                    .to_owned(),
-            ),
-            Refusal::UserInfo => {
-                ("addressHasUserInfo", "address must not carry credentials: give them as auth, such as {\"type\": \"basic\", \"username\", \"password\"}, where they stay hidden".to_owned())
-            }
-            Refusal::TooLong => ("addressInvalid", "address is longer than 2048 bytes".to_owned()),
-            Refusal::BadCharacters | Refusal::Unparsable | Refusal::NoHost | Refusal::Fragment => (
-                "addressInvalid",
-                "address must be an absolute https URL without spaces or a fragment".to_owned(),
-            ),
-            _ => (
-                "addressNotAllowed",
-                format!("{refusal}; for one in your own network, the server's operator opens that network with WATCHPOST_EGRESS_ALLOW"),
-            ),
-        };
-        Self::new(400, code, detail).in_field("address")
-    }
-}
-
 impl From<ChannelError> for Problem {
     fn from(error: ChannelError) -> Self {
         match error {
@@ -220,7 +199,9 @@ impl From<ChannelError> for Problem {
             ChannelError::Field(error) => error.into(),
             ChannelError::Expiry(ExpiryError::At(problem)) => FieldError::new("expiresAt", problem).into(),
             ChannelError::Expiry(ExpiryError::Ttl(problem)) => FieldError::new("ttlSeconds", problem).into(),
-            ChannelError::Address(refusal) => refusal.into(),
+            ChannelError::Address { field, .. } => {
+                Self::new(400, "addressNotAllowed", format!("{field} {ADDRESS_DEMANDS}")).in_field(field)
+            }
             ChannelError::IdTaken(_) => Self::new(409, "channelIdTaken", error.to_string()).in_field("id"),
             ChannelError::Undeclared => FieldError::new("resource", UNDECLARED).into(),
             ChannelError::NotFound => Self::not_found("channel"),

@@ -1,6 +1,6 @@
 //! Against raw sockets, never a polite HTTP library. Nothing here waits for a fixed time.
 
-use std::{net::SocketAddr, process::Command};
+use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -29,6 +29,8 @@ fn sender_with(allow: &[&str], attempt_timeout: Duration) -> Sender {
         connect_timeout: Duration::from_secs(5),
         user_agent: "watchpost/test".to_owned(),
         ca_file: None,
+        name_servers: Vec::new(),
+        proxy: None,
         host_window: 64,
     };
     Sender::new(config).unwrap()
@@ -357,6 +359,8 @@ fn a_configuration_that_cannot_work_is_told_at_once() {
         connect_timeout: Duration::from_secs(5),
         user_agent: user_agent.to_owned(),
         ca_file: ca_file.map(PathBuf::from),
+        name_servers: Vec::new(),
+        proxy: None,
         host_window: 64,
     };
     assert!(matches!(Sender::new(config("a\nb", None)), Err(SetupError::Client(_))));

@@ -1,5 +1,7 @@
 //! Certificates, ALPN, and HTTP/2 frames written by hand.
 
+use std::sync::Arc;
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -54,6 +56,8 @@ impl Receiver {
             connect_timeout: Duration::from_secs(5),
             user_agent: "watchpost/test".to_owned(),
             ca_file: Some(path.clone()),
+            name_servers: Vec::new(),
+            proxy: None,
             host_window: 64,
         });
         std::fs::remove_file(path).unwrap();
