@@ -35,6 +35,7 @@ mod reminders;
 mod renewal;
 mod resources;
 mod retention;
+mod rewrap;
 mod schema;
 mod signing_keys;
 mod work;
@@ -67,6 +68,7 @@ pub use self::{
     renewal::Looked,
     resources::Head,
     retention::{Aged, Cutoff, ExpiredSlice, Old},
+    rewrap::{RewrapBegun, SealedOfChannel},
     signing_keys::{NewSigningKey, RotateKeysOutcome},
     work::BusyResource,
 };

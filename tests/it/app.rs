@@ -188,6 +188,11 @@ impl TestApp {
     /// Stops in order and starts again on the same database.
     pub async fn restart(&mut self) {
         self.stop().await;
+        self.start_again().await;
+    }
+
+    /// Starts again on the same database after a stop.
+    pub async fn start_again(&mut self) {
         self.base.is_free().await;
         self.come_up().await.expect("the server starts again");
         self.may_send().await;

@@ -56,6 +56,7 @@ mod resources;
 mod restart;
 mod retention;
 mod retry;
+mod rewrap;
 mod secrets;
 mod signing_keys;
 mod storm;
