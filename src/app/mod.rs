@@ -22,6 +22,7 @@ pub mod renewal;
 pub mod replay;
 pub mod resources;
 pub mod retention;
+pub mod rewrap;
 pub mod secrets;
 pub mod signing_keys;
 

@@ -12,6 +12,7 @@ mod job;
 mod keys;
 mod master_key;
 mod migrate;
+mod rewrap;
 mod serve;
 pub mod server;
 mod token;
@@ -71,6 +72,8 @@ enum KeysCommand {
     Rotate(keys::RotateArgs),
     /// Show the keys and what each is good for
     List(keys::ListArgs),
+    /// Seal everything under a new master key; with no server on the store
+    Rewrap(rewrap::Args),
     /// Print the public keys as /.well-known/jwks.json shows them
     Jwks(keys::JwksArgs),
 }
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
             Command::Migrate(args) => migrate::run(args).await,
             Command::Keys(KeysCommand::Rotate(args)) => keys::rotate(args).await,
             Command::Keys(KeysCommand::List(args)) => keys::list(args).await,
+            Command::Keys(KeysCommand::Rewrap(args)) => rewrap::run(args).await,
             Command::Keys(KeysCommand::Jwks(args)) => keys::jwks(args).await,
             Command::Job(JobCommand::Run(args)) => job::run(args).await,
             Command::Config(args) => config::run(&args),

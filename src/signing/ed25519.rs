@@ -72,7 +72,7 @@ impl SigningKey {
 }
 
 /// Where a signing key's private half belongs.
-fn place(kid: &str) -> String {
+pub fn place(kid: &str) -> String {
     format!("signing-keys|{kid}|ed25519")
 }
 

@@ -16,11 +16,11 @@ use sha2::Sha256;
 pub use self::{
     api_key::{ApiKeyText, api_key_hash},
     claim::ClaimKey,
-    ed25519::{SigningKey, jwk, public_text},
+    ed25519::{SigningKey, jwk, place as signing_key_place, public_text},
     jwks::{ExternalError, KeySet, KeySetError},
     jwt::{Claims, JwtError, JwtKey, LIFETIME_MAX, TOKEN_BYTES_MAX},
     keys::Keys,
-    seal::{SealError, Sealer, auth_place, secret_place},
+    seal::{Rewrapper, SealError, Sealer, auth_place, secret_place},
     token::{NotificationClaims, body_digest, mint as mint_notification},
     webhook::{SigningSecret, sign},
 };

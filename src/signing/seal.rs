@@ -32,6 +32,32 @@ pub fn auth_place(project: &str, channel_uid: &str) -> String {
     format!("{project}|{channel_uid}|auth")
 }
 
+/// Opens under one master key and seals under another.
+#[derive(Debug)]
+pub struct Rewrapper<'k> {
+    old: &'k Sealer,
+    new: &'k Sealer,
+}
+
+impl<'k> Rewrapper<'k> {
+    pub fn new(old: &'k Sealer, new: &'k Sealer) -> Self {
+        Self { old, new }
+    }
+
+    /// The same secret under the new key; `None` where it is so already.
+    pub fn rewrap(
+        &self,
+        sealed: &[u8],
+        place: &str,
+        nonce: [u8; NONCE_BYTES],
+    ) -> Result<Option<Vec<u8>>, SealError> {
+        if self.new.open(sealed, place).is_ok() {
+            return Ok(None);
+        }
+        self.new.seal(&self.old.open(sealed, place)?, place, nonce).map(Some)
+    }
+}
+
 impl Sealer {
     pub fn new(key: &[u8; 32]) -> Self {
         Self(XChaCha20Poly1305::new(key.into()))

@@ -6,7 +6,7 @@ use diesel_async::RunQueryDsl;
 use super::{Store, connection::on, error::StoreResult, schema::facts};
 
 /// A fingerprint of the master key that the store's secrets are sealed under.
-const MASTER_KEY: &str = "master_key_fingerprint";
+pub(super) const MASTER_KEY: &str = "master_key_fingerprint";
 
 impl Store {
     /// The fingerprint of the master key that the store was first used with.

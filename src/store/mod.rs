@@ -36,6 +36,7 @@ mod reminders;
 mod renewal;
 mod resources;
 mod retention;
+mod rewrap;
 mod schema;
 mod signing_keys;
 mod work;
@@ -69,6 +70,7 @@ pub use self::{
     renewal::Looked,
     resources::Head,
     retention::{Aged, Cutoff, ExpiredSlice, Old},
+    rewrap::{RewrapBegun, SealedOfChannel},
     signing_keys::{NewSigningKey, RotateKeysOutcome},
     work::BusyResource,
 };

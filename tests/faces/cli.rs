@@ -284,6 +284,38 @@ fn a_store_starts_under_its_own_key_alone() {
 }
 
 #[test]
+fn a_store_gets_a_new_master_key() {
+    let place = Place::new(&[("LISTEN", "127.0.0.1:0"), ("DATABASE_URL", "sqlite:./w.db")]);
+    let new = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    std::fs::write(place.path("next.key"), format!("{new}\n")).unwrap();
+    let rewrap = ["keys", "rewrap", "--to", "next.key"];
+    place.fails(&rewrap, 1, "run `watchpost migrate` first");
+    let mut server = place.start(&["serve"]);
+    server.until("listening on ");
+    place.fails(&rewrap, 1, "another watchpost uses this store");
+    server.terminate();
+    let old = std::fs::read_to_string(place.path("w.db.key")).unwrap();
+    place.fails(&["keys", "rewrap", "--to", "no.key"], 2, "--to: no.key");
+
+    let said = place.run(&rewrap).stdout;
+    assert!(said.starts_with("sealed anew: 0 channels, 1 signing keys\n"), "{said}");
+    assert!(said.contains("claim URLs"), "{said}");
+    let read = |name: &str| std::fs::read_to_string(place.path(name)).unwrap();
+    assert_eq!((read("w.db.key").trim(), read("w.db.key.old")), (new, old.clone()));
+    // Again, and after it was interrupted before the key was in its place.
+    assert_eq!(place.json(&rewrap)["signingKeys"], 0);
+    assert_eq!(read("w.db.key.old"), old);
+    std::fs::write(place.path("w.db.key"), &old).unwrap();
+    place.fails(&["serve"], 1, "is not the key that this store was made with");
+    assert_eq!(place.json(&rewrap)["signingKeys"], 0);
+    assert_eq!((read("w.db.key").trim(), read("w.db.key.old")), (new, old));
+    let mut server = place.start(&["serve"]);
+    server.until("listening on ");
+    assert_eq!(place.json(&["keys", "list"])[0]["use"], "signing");
+    server.terminate();
+}
+
+#[test]
 fn dev_reaches_its_own_bin_whatever_else_is_opened() {
     let place = Place::new(&[("EGRESS_ALLOW", "10.0.0.0/8"), ("RETRY_SCHEDULE", "0s,1s")]);
     let ended = place.run(&["dev", "--once"]);

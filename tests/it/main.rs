@@ -59,6 +59,7 @@ mod resources;
 mod restart;
 mod retention;
 mod retry;
+mod rewrap;
 mod secrets;
 mod signing_keys;
 mod storm;

@@ -21,6 +21,7 @@ on_both!(
     a_stolen_key_is_withdrawn_at_once,
     only_the_operator_rotates_and_only_within_bounds,
     one_store_has_one_first_key,
+    without_a_key_that_opens_nothing_leaves_unsigned,
 );
 
 const RESOURCE: &str = "orders/17";
@@ -150,4 +151,24 @@ async fn one_store_has_one_first_key(kind: Kind) {
     assert!(first[0].get("d").is_none());
     app.restart().await;
     assert_eq!(published(&app).await, first);
+}
+
+async fn without_a_key_that_opens_nothing_leaves_unsigned(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    app.base.run("update signing_keys set kid = 'another'").await;
+    for (id, scheme) in [("a", "v1a"), ("j", "jwt")] {
+        let opening =
+            json!({ "id": id, "resource": RESOURCE, "address": receiver.url("/"), "signatures": [scheme] });
+        app.open(opening).await;
+    }
+    let plain = Receiver::start().await;
+    app.open(json!({ "id": "plain", "resource": RESOURCE, "address": plain.url("/") })).await;
+    plain.wait_for(1).await;
+    assert_eq!(receiver.received().len(), 0, "{}", receiver.transcript());
+    for id in ["a", "j"] {
+        app.stop_channel(id).await;
+    }
+    app.settle().await;
+    assert_eq!(receiver.received().len(), 0, "{}", receiver.transcript());
 }

@@ -36,7 +36,12 @@ pub(super) fn sign(
         target.secrets(now).map(|secret| signing::sign(secret, webhook_id, now, body)).collect();
     if target.asks_for(SignatureScheme::V1a) {
         let keys = signer.keys.ok_or(JwtError::Mint)?;
+        let before = signatures.len();
         signatures.extend(keys.published(now).map(|key| key.sign(webhook_id, now, body)));
+        // Keys that do not open sign nothing, and an unsigned notification must not pass for a signed one.
+        if signatures.len() == before {
+            return Err(JwtError::Mint);
+        }
     }
     if !signatures.is_empty() {
         put(headers, WEBHOOK_SIGNATURE, &signatures.join(" "));

@@ -29,6 +29,7 @@ pub(super) use self::{
     change::{announce, freeze, head_and_fanned, revise, stand_where_fanned_is, tell_renewed},
     expiry::{expiring_query, grace_query},
     locked::{Locked, lock},
+    secrets::{read as read_retiring, write as write_retiring},
 };
 use super::{
     Store,
@@ -106,7 +107,7 @@ impl ChannelRow {
             ended_at: self.ended_at_ms.map(Timestamp::from_millis),
             options: serde_json::from_str(&self.options).map_err(|_| unreadable("options"))?,
             sealed_secret: self.sealed_secret,
-            retiring_secrets: secrets::read(self.retiring_secrets.as_deref())?,
+            retiring_secrets: read_retiring(self.retiring_secrets.as_deref())?,
             claim_rotation: self.claim_rotation,
             granted_at: Timestamp::from_millis(self.granted_at_ms),
             replay: self.replay_id.zip(self.replay_through).map(|(id, through)| Replay { id, through }),

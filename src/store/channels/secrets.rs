@@ -189,7 +189,7 @@ struct Stored {
     until: i64,
 }
 
-pub(super) fn read(text: Option<&str>) -> StoreResult<Vec<RetiringSecret>> {
+pub(in crate::store) fn read(text: Option<&str>) -> StoreResult<Vec<RetiringSecret>> {
     let unreadable = || StoreError::Unreadable("retiring_secrets");
     let Some(text) = text else { return Ok(Vec::new()) };
     let stored: Vec<Stored> = serde_json::from_str(text).map_err(|_| unreadable())?;
@@ -201,7 +201,7 @@ pub(super) fn read(text: Option<&str>) -> StoreResult<Vec<RetiringSecret>> {
 }
 
 /// `None`, and so no entry in the index, where nothing is on its way out.
-fn write(retiring: &[RetiringSecret]) -> StoreResult<Option<String>> {
+pub(in crate::store) fn write(retiring: &[RetiringSecret]) -> StoreResult<Option<String>> {
     if retiring.is_empty() {
         return Ok(None);
     }
