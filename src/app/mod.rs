@@ -21,6 +21,7 @@ pub mod renewal;
 pub mod replay;
 pub mod resources;
 pub mod retention;
+pub mod stop_all;
 
 use std::sync::Arc;
 

@@ -34,6 +34,8 @@ pub(super) enum Told {
     Gone,
     Expired,
     Parked,
+    /// By an admin, with all of its owner's.
+    Stopped,
 }
 
 impl Told {
@@ -47,12 +49,13 @@ impl Told {
             Self::Gone => "channel.gone",
             Self::Expired => "channel.expired",
             Self::Parked => "channel.parked",
+            Self::Stopped => "channel.stopped",
         }
     }
 
     const fn state(self) -> &'static str {
         match self {
-            Self::Gone | Self::Expired => "not_exists",
+            Self::Gone | Self::Expired | Self::Stopped => "not_exists",
             _ => "exists",
         }
     }

@@ -57,5 +57,6 @@ mod resources;
 mod restart;
 mod retention;
 mod retry;
+mod stop_all;
 mod storm;
 mod window;

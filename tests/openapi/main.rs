@@ -192,6 +192,7 @@ fn query_parameters_and_headers() {
     };
     let described = |path: &str, method: &str| parameters(&document, path, method, "query");
     assert_eq!(described("/channels", "get"), read(CHANNELS, "list"));
+    assert_eq!(described("/channels", "delete"), read(CHANNELS, "stop_all"));
     assert_eq!(described("/channels/{id}/attempts", "get"), read(LEDGER, "attempts"));
     assert_eq!(described("/channels/{id}/parked", "get"), read(LEDGER, "parked"));
     assert_eq!(described("/apikeys", "get"), read(API_KEYS, "list"));

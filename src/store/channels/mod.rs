@@ -9,6 +9,7 @@ mod moves;
 mod open;
 mod refilter;
 mod replay;
+mod stop_all;
 
 use diesel::{
     prelude::*,

@@ -36,6 +36,7 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/events/{id}/data"), web::delete().to(erasure::erase));
     config.route(&path("/channels"), web::post().to(channels::open));
     config.route(&path("/channels"), web::get().to(channels::list));
+    config.route(&path("/channels"), web::delete().to(channels::stop_all));
     config.route(&path("/channels/{id}"), web::get().to(channels::get));
     config.route(&path("/channels/{id}"), web::put().to(channels::put));
     config.route(&path("/channels/{id}"), web::patch().to(channels::patch));
