@@ -12,6 +12,7 @@ use url::Url;
 
 use super::secret::{MasterKey, Secret};
 use crate::domain::{
+    channel::RateLimit,
     claim::Reminders,
     duration::{format_duration, parse_duration},
     egress::AllowRule,
@@ -229,6 +230,28 @@ pub(super) fn allow_rules(text: &str) -> Reading<Vec<AllowRule>> {
     list(text, ALLOW_RULES_MAX, |rule| {
         rule.parse().map_err(|error: <AllowRule as std::str::FromStr>::Err| error.to_string())
     })
+}
+
+/// Networks without ports.
+pub(super) fn networks(text: &str) -> Reading<Vec<AllowRule>> {
+    let rules = allow_rules(text)?;
+    match rules.iter().find(|rule| rule.port.is_some()) {
+        Some(_) => Err("takes networks without ports, such as 10.0.0.0/8".to_owned()),
+        None => Ok(rules),
+    }
+}
+
+/// `100/s`, or `off`. After a rest twice as many may come at once.
+pub(super) fn request_rate(text: &str) -> Reading<Option<RateLimit>> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let most = RateLimit::BURST_MAX / 2;
+    let per_second = text.strip_suffix("/s").and_then(|number| number.parse().ok());
+    match per_second.filter(|number| (1..=most).contains(number)) {
+        Some(per_second) => Ok(Some(RateLimit { per_second, burst: 2 * per_second })),
+        None => Err(format!("`{text}` is neither off nor such as 100/s, from 1/s to {most}/s")),
+    }
 }
 
 pub(super) fn schedule(text: &str) -> Reading<Vec<Duration>> {

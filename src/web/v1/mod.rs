@@ -62,7 +62,11 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
 }
 
 async fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {
-    Ok(web.app.authenticate(|| bearer(request)).await?)
+    let principal = web.app.authenticate(|| bearer(request)).await?;
+    match web.limits.take(&principal.project, &principal.subject, web.app.now()) {
+        Some(wait) => Err(Problem::too_many("this caller asks too often", wait)),
+        None => Ok(principal),
+    }
 }
 
 /// A JSON answer, with the newline that a terminal wants.
