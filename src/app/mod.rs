@@ -25,6 +25,7 @@ pub mod retention;
 pub mod rewrap;
 pub mod secrets;
 pub mod signing_keys;
+pub mod stop_all;
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ use crate::{
     app::{self, App, Retention},
     clock::SharedClock,
     config::{Auth, Config, Database, Resources},
-    domain::{backoff::Schedule, expiry::Lifetimes},
+    domain::{backoff::Schedule, expiry::Lifetimes, proxies::TrustedProxies},
     engine::{self, Engine},
     entropy::SharedEntropy,
     jobs::{JobName, Jobs, scheduler::Pulse},
@@ -161,7 +161,9 @@ impl Server {
             Engine::start(store, clock, entropy, sender, policy, keys, settings, bells, node, &tasks)?;
         let engine = Arc::new(engine);
         let jobs = Arc::new(Jobs::new(app.clone(), Some(Arc::clone(&engine))));
-        let web = Web::new(app.clone(), Arc::clone(&jobs), config.native_prefix.clone());
+        let web = Web::new(app.clone(), Arc::clone(&jobs), config.native_prefix.clone())
+            .limited_to(config.request_rate)
+            .behind(TrustedProxies::new(config.trusted_proxies.clone()));
         let server = listen(listener, web, extra)?;
         let handle = ServerHandleDebug(server.handle());
         tasks.spawn("web", server);

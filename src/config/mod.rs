@@ -36,6 +36,7 @@ pub use values::{Auth, Database, LogFormat, Resources};
 
 use self::sources::{Inputs, Texts};
 use crate::domain::{
+    channel::RateLimit,
     claim::Reminders,
     consent::Verification,
     duration::DURATION_MAX,
@@ -62,10 +63,14 @@ pub struct Config {
     pub native_prefix: String,
     /// Absent only with an embedded database, beside which it is then kept.
     pub master_key: Option<MasterKey>,
+    /// Networks whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<AllowRule>,
     pub auth: Auth,
     pub jwt_secret: Option<Secret>,
     pub issuer: Option<IssuerConfig>,
     pub authorize_url: Option<Url>,
+    /// How fast one caller may ask.
+    pub request_rate: Option<RateLimit>,
     pub egress: EgressConfig,
     pub retry: RetryConfig,
     pub attempt_timeout: Duration,
@@ -202,10 +207,12 @@ impl Reader<'_> {
         let api_url = self.optional("API_URL", values::base_url);
         let native_prefix = self.required("NATIVE_PREFIX", values::native_prefix);
         let master_key = self.optional("MASTER_KEY", values::master_key);
+        let trusted_proxies = self.optional("TRUSTED_PROXIES", values::networks);
         let auth = self.required("AUTH", values::auth);
         let jwt_secret = self.optional("JWT_SECRET", values::jwt_secret);
         let issuer = self.issuer();
         let authorize_url = self.optional("AUTHORIZE_URL", values::service_url);
+        let request_rate = self.required("REQUEST_RATE", values::request_rate);
         let egress = self.egress();
         let retry_schedule = self.required("RETRY_SCHEDULE", values::schedule);
         let retry_window = self.duration("RETRY_WINDOW", MINUTE, DURATION_MAX);
@@ -255,10 +262,12 @@ impl Reader<'_> {
             api_url: api_url?,
             native_prefix: native_prefix?,
             master_key: master_key?,
+            trusted_proxies: trusted_proxies?.unwrap_or_default(),
             auth: auth?,
             jwt_secret: jwt_secret?,
             issuer: issuer?,
             authorize_url: authorize_url?,
+            request_rate: request_rate?,
             egress: egress?,
             retry: RetryConfig { schedule: retry_schedule?, window: retry_window? },
             attempt_timeout: attempt_timeout?,

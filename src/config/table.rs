@@ -48,7 +48,7 @@ impl Setting {
 
 const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
 
-pub static SETTINGS: [Setting; 47] = [
+pub static SETTINGS: [Setting; 49] = [
     Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
     Setting::hidden(
         "DATABASE_URL",
@@ -63,6 +63,12 @@ pub static SETTINGS: [Setting; 47] = [
     ),
     Setting::open("API_URL", "", "Base of resource URIs, the host of your own API; else the public URL"),
     Setting::open("NATIVE_PREFIX", "/v1", "Path under which the native API lives"),
+    Setting::open(
+        "TRUSTED_PROXIES",
+        "",
+        "Networks of proxies whose X-Forwarded-For counts, separated by commas; everybody else's is ignored",
+    ),
+    Setting::open("REQUEST_RATE", "5000/s", "Requests of one subject per second, at most; off for no limit"),
     Setting::hidden(
         "MASTER_KEY",
         "",
@@ -198,7 +204,7 @@ pub static SETTINGS: [Setting; 47] = [
 ];
 
 /// Names that the documentation promises and this version does not honour. Better told than ignored.
-pub static NOT_YET: [&str; 2] = ["TRUSTED_PROXIES", "OPS_LISTEN"];
+pub static NOT_YET: [&str; 1] = ["OPS_LISTEN"];
 
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup {

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::secret::{MasterKey, Secret};
 use crate::domain::{
+    channel::RateLimit,
     claim::Reminders,
     duration::{format_duration, parse_duration},
     egress::AllowRule,
@@ -267,6 +268,28 @@ pub(super) fn rate(text: &str) -> Reading<Option<NonZeroU32>> {
     let rate = text.strip_suffix("/s").filter(|rate| rate.bytes().all(|byte| byte.is_ascii_digit()));
     let rate = rate.and_then(|rate| rate.parse().ok()).filter(|rate: &NonZeroU32| rate.get() <= RATE_MAX);
     rate.map(Some).ok_or_else(|| format!("`{text}` is no rate: write 50/s, at most {RATE_MAX}/s, or off"))
+}
+
+/// Networks without ports.
+pub(super) fn networks(text: &str) -> Reading<Vec<AllowRule>> {
+    let rules = allow_rules(text)?;
+    match rules.iter().find(|rule| rule.port.is_some()) {
+        Some(_) => Err("takes networks without ports, such as 10.0.0.0/8".to_owned()),
+        None => Ok(rules),
+    }
+}
+
+/// `100/s`, or `off`. After a rest twice as many may come at once.
+pub(super) fn request_rate(text: &str) -> Reading<Option<RateLimit>> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let most = RateLimit::BURST_MAX / 2;
+    let per_second = text.strip_suffix("/s").and_then(|number| number.parse().ok());
+    match per_second.filter(|number| (1..=most).contains(number)) {
+        Some(per_second) => Ok(Some(RateLimit { per_second, burst: 2 * per_second })),
+        None => Err(format!("`{text}` is neither off nor such as 100/s, from 1/s to {most}/s")),
+    }
 }
 
 pub(super) fn schedule(text: &str) -> Reading<Vec<Duration>> {

@@ -35,6 +35,8 @@ pub(super) enum Told {
     Expired,
     Parked,
     SecretRotated,
+    /// By an admin, with all of its owner's.
+    Stopped,
 }
 
 impl Told {
@@ -49,12 +51,13 @@ impl Told {
             Self::Expired => "channel.expired",
             Self::Parked => "channel.parked",
             Self::SecretRotated => "channel.secret.rotated",
+            Self::Stopped => "channel.stopped",
         }
     }
 
     const fn state(self) -> &'static str {
         match self {
-            Self::Gone | Self::Expired => "not_exists",
+            Self::Gone | Self::Expired | Self::Stopped => "not_exists",
             _ => "exists",
         }
     }

@@ -8,8 +8,6 @@ use std::{
     time::Duration,
 };
 
-use actix_web::HttpRequest;
-
 use super::v1::Problem;
 use crate::app::{App, claims::ClaimError};
 
@@ -27,13 +25,12 @@ impl Guesses {
     /// Lets an outcome pass, and counts it if it was a wrong guess.
     pub fn weigh<T>(
         &self,
-        request: &HttpRequest,
+        client: Option<IpAddr>,
         app: &App,
         outcome: Result<T, ClaimError>,
     ) -> Result<T, Problem> {
         let wrong = matches!(outcome, Err(ClaimError::NotFound));
-        let peer = request.peer_addr().map(|peer| peer.ip()).filter(|_| wrong);
-        match peer.and_then(|peer| self.count(peer, app.clock.monotonic())) {
+        match client.filter(|_| wrong).and_then(|peer| self.count(peer, app.clock.monotonic())) {
             Some(wait) => Err(Problem::too_many("too many wrong claim URLs", wait)),
             None => Ok(outcome?),
         }

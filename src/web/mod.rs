@@ -10,17 +10,25 @@ mod extract;
 mod google;
 mod guesses;
 mod jwks;
+mod limits;
 mod openapi;
 mod ops;
 mod v1;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use actix_web::web::{Data, ServiceConfig};
+use actix_web::{
+    HttpRequest,
+    web::{Data, ServiceConfig},
+};
 
-use self::guesses::Guesses;
 pub use self::v1::api_key_json;
-use crate::{app::App, jobs::Jobs};
+use self::{guesses::Guesses, limits::Limits};
+use crate::{
+    app::App,
+    domain::{channel::RateLimit, proxies::TrustedProxies},
+    jobs::Jobs,
+};
 
 /// What handlers work with.
 #[derive(Clone, Debug)]
@@ -30,11 +38,34 @@ pub struct Web {
     /// Where the native API lives, such as `/v1`.
     pub native_prefix: String,
     guesses: Guesses,
+    limits: Limits,
+    proxies: TrustedProxies,
 }
 
 impl Web {
     pub fn new(app: App, jobs: Arc<Jobs>, native_prefix: String) -> Self {
-        Self { app, jobs, native_prefix, guesses: Guesses::default() }
+        let (guesses, limits) = (Guesses::default(), Limits::default());
+        Self { app, jobs, native_prefix, guesses, limits, proxies: TrustedProxies::default() }
+    }
+
+    /// How fast one caller may ask.
+    #[must_use]
+    pub fn limited_to(self, rate: Option<RateLimit>) -> Self {
+        Self { limits: Limits::new(rate), ..self }
+    }
+
+    /// Which proxies are believed about whom a request comes from.
+    #[must_use]
+    pub fn behind(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
+    }
+
+    /// Whom a request comes from.
+    fn client(&self, request: &HttpRequest) -> Option<IpAddr> {
+        let peer = request.peer_addr()?.ip();
+        let forwarded: Vec<&str> =
+            request.headers().get_all("X-Forwarded-For").filter_map(|value| value.to_str().ok()).collect();
+        Some(self.proxies.client(peer, forwarded.into_iter()))
     }
 }
 

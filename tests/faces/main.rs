@@ -21,6 +21,7 @@ mod bad_google;
 mod bad_queries;
 mod cli;
 mod http;
+mod limits;
 mod matrix;
 mod publishing;
 mod server;

@@ -62,6 +62,7 @@ mod retry;
 mod rewrap;
 mod secrets;
 mod signing_keys;
+mod stop_all;
 mod storm;
 mod verifiers;
 mod window;

@@ -252,7 +252,7 @@ pub(in crate::store) async fn tell_renewed(
     Ok(())
 }
 
-async fn end(
+pub(super) async fn end(
     connection: &mut Connection,
     key: ChannelKey,
     state: ChannelState,

@@ -10,6 +10,7 @@ mod open;
 mod refilter;
 mod replay;
 mod secrets;
+mod stop_all;
 
 use diesel::{
     prelude::*,

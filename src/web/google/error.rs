@@ -2,6 +2,8 @@
 //!
 //! Reasons carry their `push.` prefix and stand in the domain `global`, as Calendar and Drive send them.
 
+use std::time::Duration;
+
 use actix_web::{HttpRequest, HttpResponse, Responder, http::StatusCode};
 use serde_json::json;
 
@@ -20,16 +22,22 @@ pub struct GoogleError {
     reason: &'static str,
     message: String,
     location: Option<(&'static str, &'static str)>,
+    retry_after_seconds: u64,
 }
 
 impl GoogleError {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), location: None }
+        Self { code, reason, message: message.into(), location: None, retry_after_seconds: 1 }
     }
 
     fn at(mut self, kind: &'static str, place: &'static str) -> Self {
         self.location = Some((kind, place));
         self
+    }
+
+    pub fn too_many(wait: Duration) -> Self {
+        let retry_after_seconds = wait.as_secs().saturating_add(1);
+        Self { retry_after_seconds, ..Self::new(429, "rateLimitExceeded", "Rate Limit Exceeded") }
     }
 
     pub fn parse_error() -> Self {
@@ -150,8 +158,8 @@ impl Responder for GoogleError {
         if self.code == 401 {
             response.insert_header(("WWW-Authenticate", "Bearer realm=\"watchpost\""));
         }
-        if self.code == 503 {
-            response.insert_header(("Retry-After", "1"));
+        if matches!(self.code, 429 | 503) {
+            response.insert_header(("Retry-After", self.retry_after_seconds.to_string()));
         }
         response.content_type("application/json; charset=UTF-8").body(
             json!({ "error": { "code": self.code, "message": self.message, "errors": [detail] } })

@@ -54,7 +54,11 @@ async fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Goo
         let given = |name: &&str| query.get(name).map(str::to_owned);
         Ok(bearer(request)?.or_else(|| QUERY_CREDENTIALS.iter().find_map(given)))
     };
-    Ok(web.app.authenticate(token).await?)
+    let principal = web.app.authenticate(token).await?;
+    match web.limits.take(&principal.project, &principal.subject, web.app.now()) {
+        Some(wait) => Err(GoogleError::too_many(wait)),
+        None => Ok(principal),
+    }
 }
 
 async fn read_body(payload: Payload, web: &Web) -> Result<web::Bytes, GoogleError> {

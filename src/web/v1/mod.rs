@@ -37,6 +37,7 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
     config.route(&path("/events/{id}/data"), web::delete().to(erasure::erase));
     config.route(&path("/channels"), web::post().to(channels::open));
     config.route(&path("/channels"), web::get().to(channels::list));
+    config.route(&path("/channels"), web::delete().to(channels::stop_all));
     config.route(&path("/channels/{id}"), web::get().to(channels::get));
     config.route(&path("/channels/{id}"), web::put().to(channels::put));
     config.route(&path("/channels/{id}"), web::patch().to(channels::patch));
@@ -64,7 +65,11 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
 }
 
 async fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {
-    Ok(web.app.authenticate(|| bearer(request)).await?)
+    let principal = web.app.authenticate(|| bearer(request)).await?;
+    match web.limits.take(&principal.project, &principal.subject, web.app.now()) {
+        Some(wait) => Err(Problem::too_many("this caller asks too often", wait)),
+        None => Ok(principal),
+    }
 }
 
 /// A JSON answer, with the newline that a terminal wants.

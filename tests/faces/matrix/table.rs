@@ -62,6 +62,7 @@ pub const TABLE: &[Row] = &[
     bare("DELETE /v1/events/{id}/data", Event, "events",                          [204, 204, 404, 204]),
     with(bare("POST /v1/channels", Nothing, "channels",                           [201, 201, 201, 403]), "", CHANNEL),
     bare("GET /v1/channels", Nothing, "channels",                                 [200, 200, 200, 200]),
+    with(bare("DELETE /v1/channels", Nothing, "admin",                            [204, 204, 204, 204]), "?subject=nobody", ""),
     bare("GET /v1/channels/{id}", Channel, "channels",                            [200, 404, 404, 200]),
     // An id is of a project, so within it one that is taken shows; in another project it is free.
     with(bare("PUT /v1/channels/{id}", Channel, "channels",                       [200, 409, 201, 403]), "", SAME),

@@ -25,6 +25,7 @@ use crate::{
         access::is_name,
         channels::{ChangeRequest, ChannelError, OpenRequest, PAGE_MAX},
         options::OptionsRequest,
+        stop_all::StoppedAll,
     },
     domain::{
         channel::{self, ChannelKey, ChannelState},
@@ -210,6 +211,17 @@ pub async fn delete(request: HttpRequest, id: Path<String>, web: Data<Web>) -> R
     let principal = authenticate(&request, &web).await?;
     web.app.stop_channel(&principal, &id).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Everything of a subject whose access ended.
+pub async fn stop_all(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, Problem> {
+    let principal = authenticate(&request, &web).await?;
+    let query = Query::read(&request, &["subject"])?;
+    let subject = query.get("subject").ok_or_else(|| FieldError::new("subject", Invalid::Missing))?;
+    Ok(match web.app.stop_subject(&principal, &read_subject(subject)?).await? {
+        StoppedAll::Entirely => HttpResponse::NoContent().finish(),
+        StoppedAll::InPart => HttpResponse::Accepted().finish(),
+    })
 }
 
 pub(super) fn page(items: &[Value], next: Option<String>) -> Value {
