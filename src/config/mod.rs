@@ -6,6 +6,7 @@
 //! no error, no debug output and not in [`Config::describe`].
 
 mod error;
+mod file;
 mod flags;
 mod issuer;
 mod secret;
@@ -16,15 +17,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    ffi::OsString,
-    fs::File,
-    io::{self, Read},
-    net::SocketAddr,
-    num::NonZeroU32,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use error::{ConfigError, Origin, Problem};
 pub use flags::SettingsArgs;
@@ -34,7 +27,10 @@ pub use table::{SETTINGS, Secrecy, Setting};
 use url::Url;
 pub use values::{Auth, Database, LogFormat, Resources};
 
-use self::sources::{Inputs, Texts};
+use self::{
+    file::{read_bounded, settings_file},
+    sources::{Inputs, Texts},
+};
 use crate::domain::{
     channel::RateLimit,
     claim::Reminders,
@@ -42,11 +38,6 @@ use crate::domain::{
     duration::DURATION_MAX,
     egress::{AllowRule, Ports},
 };
-
-/// Looked for in the current directory where no other file is named.
-const DEFAULT_CONFIG_FILE: &str = "watchpost.toml";
-/// Settings files and files of secrets are small; whatever is longer was named by mistake.
-const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -355,40 +346,6 @@ impl Reader<'_> {
             Some(Described { key: setting.key, value, origin: found.origin.clone() })
         };
         SETTINGS.iter().filter_map(describe).collect()
-    }
-}
-
-/// The settings file that was named, or the default one where it exists.
-fn settings_file(
-    flags: &SettingsArgs,
-    environment: &[(OsString, OsString)],
-    problems: &mut Vec<Problem>,
-) -> Option<(PathBuf, String)> {
-    let variable = table::variable(table::CONFIG_FILE_KEY);
-    let from_environment = || {
-        let (_, path) =
-            environment.iter().find(|(name, path)| name == variable.as_str() && !path.is_empty())?;
-        Some(PathBuf::from(path))
-    };
-    let named = flags.config_file.clone().or_else(from_environment);
-    let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG_FILE));
-    match read_bounded(&path) {
-        Ok(text) => Some((path, text)),
-        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => {
-            problems.push(Problem::File { path, reason: error.to_string() });
-            None
-        }
-    }
-}
-
-fn read_bounded(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if u64::try_from(text.len()).is_ok_and(|bytes| bytes <= FILE_BYTES_MAX) {
-        Ok(text)
-    } else {
-        Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {FILE_BYTES_MAX} bytes")))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Configurations as a whole, from made-up sources.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io, path::Path};
 
 use super::*;
 use crate::domain::issuer::ProjectOf;

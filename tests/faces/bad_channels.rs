@@ -117,7 +117,6 @@ fn changeable() -> Vec<Wrong> {
     }
     table.wrong("lifecycleAddress", TYPE, &["1", "true", "[]", "{}"]);
     table.wrong("lifecycleAddress", address, &["\"http://example.com/\"", "\"https://10.0.0.1/\""]);
-    table.wrong("auth", INVALID, &["1", "\"a\"", "[]", "{}"]);
     table.wrong("adress", INVALID, &["1", "\"a\"", "null"]);
     table.0
 }

@@ -79,6 +79,7 @@ pub const TABLE: &[Row] = &[
     with(bare("POST /v1/channels/{id}/replay", Channel, "channels",               [200, 404, 404, 403]), "", "{\"fromNumber\":2}"),
     bare("POST /v1/channels/{id}/parked/redrive", Channel, "channels",            [202, 404, 404, 403]),
     bare("POST /v1/channels/{id}/claim/rotate", Channel, "channels",              [200, 404, 404, 403]),
+    with(bare("POST /v1/channels/{id}/secret/rotate", Channel, "channels",        [200, 404, 404, 403]), "", "{}"),
     bare("GET /v1/resources", Nothing, "channels events",                         [200, 200, 200, 200]),
     with(bare("PUT /v1/resources", Nothing, "events",                             [201, 201, 201, 201]), "", "{\"resource\":\"rooms/THING\"}"),
     bare("GET /v1/resources/{resourceId}", Resource, "channels events",           [200, 200, 404, 404]),
@@ -89,6 +90,7 @@ pub const TABLE: &[Row] = &[
     bare("DELETE /v1/apikeys/{id}", ApiKey, "admin",                              [204, 204, 404, 204]),
     // Only commands beside the store mint operators; whose project they name is all the same.
     bare("POST /v1/jobs/{name}", Nothing, "operator",                             [200, 200, 200, 200]),
+    with(bare("POST /v1/keys/rotate", Nothing, "operator",                        [200, 200, 200, 200]), "", "{\"overlap\":\"0s\"}"),
     with(bare("POST /{resource}/watch", Nothing, "channels",                      [200, 200, 200, 403]), "", WATCH),
     with(bare("POST /{any}/channels/stop", Channel, "channels",                   [204, 403, 404, 204]), "", STOP),
     public("GET /claims/{capability}", Capability, 200),
@@ -99,4 +101,6 @@ pub const TABLE: &[Row] = &[
     public("HEAD /healthz", Nothing, 200),
     public("GET /readyz", Nothing, 200),
     public("GET /openapi.json", Nothing, 200),
+    public("GET /.well-known/jwks.json", Nothing, 200),
+    public("HEAD /.well-known/jwks.json", Nothing, 200),
 ];
