@@ -34,7 +34,7 @@ if ! scripts/postgres-bin.sh >/dev/null; then
 fi
 
 # The Python environment, made again whenever its list or its Python has changed.
-if ! cmp -s "$requirements" "$venv/requirements.txt" || ! "$venv/bin/python" -c 'import googleapiclient, jwt, standardwebhooks'; then
+if ! cmp -s "$requirements" "$venv/requirements.txt" || ! "$venv/bin/python" -c 'import googleapiclient, jwt, schemathesis, standardwebhooks'; then
     python3 -c 'import ensurepip, venv' || apt_install python3-venv
     printf 'setup: making %s\n' "$venv"
     rm -rf "$venv"

@@ -17,9 +17,9 @@ use crate::{http::Ask, server::folder, support::postgres::database};
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// A folder in which commands run, with the settings that they find.
-struct Place {
-    folder: PathBuf,
-    settings: Vec<(String, String)>,
+pub struct Place {
+    pub folder: PathBuf,
+    pub settings: Vec<(String, String)>,
 }
 
 struct Ended {
@@ -29,12 +29,12 @@ struct Ended {
 }
 
 impl Place {
-    fn new(settings: &[(&str, &str)]) -> Self {
+    pub fn new(settings: &[(&str, &str)]) -> Self {
         let settings = settings.iter().map(|(key, value)| (format!("WATCHPOST_{key}"), (*value).to_owned()));
         Self { folder: folder(), settings: settings.collect() }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_watchpost"));
         // Nothing of this process's settings gets through.
         command.env_clear().envs(self.settings.iter().cloned());
@@ -56,7 +56,7 @@ impl Place {
     }
 
     /// Runs what must succeed and reads its one line of JSON.
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub fn json(&self, arguments: &[&str]) -> Value {
         let ended = self.run(&[arguments, &["--json"]].concat());
         assert_eq!(ended.code, 0, "{arguments:?}: {}", ended.stderr);
         serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {}", ended.stdout))
@@ -96,7 +96,7 @@ impl Place {
         Running { child, lines, said: String::new() }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         std::path::absolute(self.folder.join(name)).unwrap().display().to_string()
     }
 }
@@ -108,15 +108,15 @@ impl Drop for Place {
 }
 
 /// A command that stays.
-struct Running {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-    said: String,
+pub struct Running {
+    pub child: Child,
+    pub lines: BufReader<ChildStdout>,
+    pub said: String,
 }
 
 impl Running {
     /// Reads until a line begins with `start`, and returns what follows in it.
-    fn until(&mut self, start: &str) -> String {
+    pub fn until(&mut self, start: &str) -> String {
         loop {
             let mut line = String::new();
             if self.lines.read_line(&mut line).unwrap() == 0 {
@@ -132,7 +132,7 @@ impl Running {
     }
 
     /// Ends it as a supervisor does.
-    fn terminate(mut self) {
+    pub fn terminate(mut self) {
         let clock = SystemClock::new();
         let asked = clock.monotonic();
         let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();

@@ -19,6 +19,7 @@ mod bad_channels;
 mod bad_events;
 mod bad_google;
 mod bad_queries;
+mod canaries;
 mod cli;
 mod http;
 mod limits;
