@@ -3,11 +3,11 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use super::{App, channels::ChannelError};
+use super::{App, channels::ChannelError, options::OptionsRequest};
 use crate::{
     domain::{
         auth::{ReceiverAuth, check_secret},
-        channel::ChannelOptions,
+        channel::{Channel, ChannelOptions},
         hidden::{self, Hidden},
         invalid::{FieldError, InField, Invalid},
     },
@@ -67,6 +67,32 @@ impl App {
         })
     }
 
+    /// What a change begins with that leads to the address `to`. What was meant for one receiver is not carried to
+    /// another one: the request says itself what that one gets, if only that it gets nothing.
+    pub(super) fn options_at(
+        current: &Channel,
+        to: &str,
+        request: &OptionsRequest,
+    ) -> Result<ChannelOptions, FieldError> {
+        let mut options = current.options.clone();
+        if is_same_origin(&current.address, to) {
+            return Ok(options);
+        }
+        if options.has_auth_secret() {
+            if request.auth.is_none() {
+                return Err(FieldError::new("auth", NOT_CARRIED));
+            }
+            options.auth = None;
+        }
+        if !options.headers.is_empty() {
+            if request.headers.is_none() {
+                return Err(FieldError::new("headers", NOT_CARRIED));
+            }
+            options.headers.clear();
+        }
+        Ok(options)
+    }
+
     /// An address as a request gives it, in its stored form. One whose query is hidden is the `present` one, if that is
     /// how it is shown.
     pub(super) fn address(
@@ -86,3 +112,13 @@ impl App {
 /// The mark was sent back where nothing fits it.
 pub(super) const NOTHING_BEHIND: Invalid =
     Invalid::Rule("be given in full: (set) stands only for what the channel has there already");
+
+/// It would be sent to another receiver than the one that it was given for.
+const NOT_CARRIED: Invalid =
+    Invalid::Rule("be given anew, or be null or empty: the address leads to another host");
+
+/// Whether both lead to the same scheme, host and port.
+fn is_same_origin(one: &str, other: &str) -> bool {
+    let origin = |address: &str| url::Url::parse(address).ok().map(|url| url.origin());
+    origin(one).is_some_and(|found| Some(found) == origin(other))
+}

@@ -205,16 +205,19 @@ impl App {
             channel::check_token(token).in_field("token")?;
         }
         let auth = request.options.auth.clone();
-        let mut options = self.with_options(current.options.clone(), request.options)?;
-        self.set_auth(&mut options, auth, &current.project, &current.uid)?;
         let address = |given: String| self.address(&given, Some(&current.address), "address");
+        let address = request.address.map(address).transpose()?;
+        let leads_to = address.as_deref().unwrap_or(&current.address);
+        let present = Self::options_at(&current, leads_to, &request.options)?;
+        let mut options = self.with_options(present, request.options)?;
+        self.set_auth(&mut options, auth, &current.project, &current.uid)?;
         let expires_at = if request.expiry == Asked::default() && !request.renews {
             None
         } else {
             Some(self.settings.lifetimes.resolve(request.expiry, self.now()).map_err(ChannelError::Expiry)?)
         };
         let change = ChannelChange {
-            address: request.address.map(address).transpose()?,
+            address,
             token: request.token.map(|token| token.filter(|token| !token.is_empty())),
             format: request.format,
             payload: request.payload,

@@ -256,6 +256,18 @@ pub struct ChannelOptions {
     pub excerpts: bool,
 }
 
+impl ChannelOptions {
+    /// Whether there is something that is meant for the present receiver alone: a secret, or headers, which are hidden
+    /// like one.
+    pub fn entrusts(&self) -> bool {
+        !self.headers.is_empty() || self.has_auth_secret()
+    }
+
+    pub fn has_auth_secret(&self) -> bool {
+        self.auth.as_ref().is_some_and(|auth| auth.secret().is_some())
+    }
+}
+
 /// How fast notifications may leave for one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

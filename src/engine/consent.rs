@@ -56,7 +56,7 @@ impl Consents {
         context: &Context,
         project: &str,
         address: &Address,
-        headers: &HeaderMap,
+        own_headers: Option<&HeaderMap>,
     ) -> Consent {
         if context.settings.verification.of(project) == Verify::None {
             return Consent::Given;
@@ -69,7 +69,7 @@ impl Consents {
             return Consent::Asking;
         }
         let asking = Asking { consents: self, key };
-        let asked = timeout(CHALLENGE_TIMEOUT, challenge(context, address, headers)).await;
+        let asked = timeout(CHALLENGE_TIMEOUT, challenge(context, address, own_headers)).await;
         let consent = asked.unwrap_or(Consent::Failed(SendError::Timeout { phase: Phase::Answer }));
         if matches!(consent, Consent::Given) {
             let mut given = lock(&self.given);
@@ -94,9 +94,9 @@ impl Drop for Asking<'_> {
     }
 }
 
-async fn challenge(context: &Context, address: &Address, own_headers: &HeaderMap) -> Consent {
+async fn challenge(context: &Context, address: &Address, own_headers: Option<&HeaderMap>) -> Consent {
     let origin = context.settings.public_url.host_str().unwrap_or_default();
-    let mut headers = own_headers.clone();
+    let mut headers = own_headers.cloned().unwrap_or_default();
     if let Ok(origin) = HeaderValue::from_str(origin) {
         headers.insert(REQUEST_ORIGIN, origin);
     }
@@ -109,7 +109,7 @@ async fn challenge(context: &Context, address: &Address, own_headers: &HeaderMap
         Err(error) => return Consent::Failed(error),
     }
     let nonce = format!("{:032x}", u128::from_be_bytes(context.entropy.bytes()));
-    let mut headers = own_headers.clone();
+    let mut headers = own_headers.cloned().unwrap_or_default();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = format!(r#"{{"type":"watchpost.channel.challenge","challenge":"{nonce}"}}"#);
     let question = Request { address, headers, body: body.into() };

@@ -190,7 +190,10 @@ async fn request(
     let signer = Signer { keys: keys.as_deref(), issuer: &context.issuer };
     let started = context.clock.monotonic();
     let consent = match address {
-        Ok(address) => context.consents.ask(context, &channel.project, address, &target.headers).await,
+        Ok(address) => {
+            let own = target.headers(notification.notice());
+            context.consents.ask(context, &channel.project, address, own).await
+        }
         Err(refusal) => Consent::Failed(SendError::Forbidden(*refusal)),
     };
     let answer = match (consent, address) {
@@ -279,7 +282,9 @@ fn judge(
             let moved_to = to.zip(address.as_ref().ok()).and_then(|(to, from)| {
                 // Every road to the outside leads through the policy.
                 let to = context.policy.judge_redirect(from, to).ok()?;
-                (to.as_str() != from.as_str()).then(|| to.as_str().to_owned())
+                // What this receiver was trusted with is not for it to pass on.
+                let may_follow = to.origin() == from.origin() || !target.channel.options.entrusts();
+                (may_follow && to.as_str() != from.as_str()).then(|| to.as_str().to_owned())
             });
             (if moved_to.is_some() { Verdict::Moved } else { verdict }, moved_to)
         }

@@ -28,7 +28,7 @@ pub struct Target {
     /// A refusal at send time means that the policy has changed since the channel was opened.
     pub address: Result<Address, Refusal>,
     /// The owner's own headers.
-    pub headers: HeaderMap,
+    headers: HeaderMap,
     pub secret: Option<SigningSecret>,
     /// Those before it that sign as well, each up to a moment.
     retiring: Vec<(SigningSecret, Timestamp)>,
@@ -114,11 +114,20 @@ impl Target {
             || matches!(self.proof, Ok(Some(Proof::Token { .. })))
     }
 
-    /// What proves the server to whoever gets this: only the channel's receiver itself is shown it, not an address
-    /// elsewhere that is told of the channel's life.
+    /// What proves the server to whoever gets this.
     pub fn proof(&self, notice: Option<NoticeKind>) -> Option<&Proof> {
-        let elsewhere = notice.is_some_and(|kind| self.notice_origin(kind) != &self.origin);
-        self.proof.as_ref().ok()?.as_ref().filter(|_| !elsewhere)
+        self.proof.as_ref().ok()?.as_ref().filter(|_| self.is_for_receiver(notice))
+    }
+
+    /// The owner's own headers for whoever gets this.
+    pub fn headers(&self, notice: Option<NoticeKind>) -> Option<&HeaderMap> {
+        Some(&self.headers).filter(|_| self.is_for_receiver(notice))
+    }
+
+    /// Only the channel's receiver itself is shown what it was trusted with, not an address elsewhere that is told of
+    /// the channel's life.
+    fn is_for_receiver(&self, notice: Option<NoticeKind>) -> bool {
+        notice.is_none_or(|kind| self.notice_origin(kind) == &self.origin)
     }
 
     /// What signs at `now`, the present secret first.

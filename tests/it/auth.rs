@@ -7,7 +7,7 @@ use watchpost::store::Owner;
 use crate::{
     app::{PROJECT, TestApp},
     base::Kind,
-    support::receiver::Receiver,
+    support::receiver::{Answer, Receiver},
 };
 
 on_both!(
@@ -15,6 +15,8 @@ on_both!(
     what_was_read_can_be_sent_back,
     a_secret_of_another_channel_does_not_open,
     an_address_elsewhere_gets_no_credentials,
+    what_one_receiver_was_trusted_with_goes_to_no_other,
+    a_redirect_takes_no_credentials_along,
     what_is_wrong_is_refused_by_name,
     the_query_of_an_address_stays_hidden,
 );
@@ -130,16 +132,83 @@ async fn an_address_elsewhere_gets_no_credentials(kind: Kind) {
     let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
     let opening = json!({ "id": "c", "resource": RESOURCE, "address": receiver.url("/"), "lifecycle": true,
                           "lifecycleAddress": elsewhere.url("/life"),
-                          "auth": { "type": "bearer", "token": SECRET } });
+                          "auth": { "type": "bearer", "token": SECRET }, "headers": { "X-Key": SECRET } });
     app.open(opening).await;
     app.settle().await;
     app.post("/v1/channels/c/renew", json!({})).await;
     let told = app.until(&elsewhere, "the notice", |received| !received.is_empty()).await;
     assert_eq!((told[0].notice(), told[0].header("authorization")), (Some("renewed"), None));
+    assert_eq!(
+        told[0].header("x-key"),
+        None,
+        "hidden like a credential, and meant for the receiver like one"
+    );
     app.patch("c", json!({ "lifecycleAddress": receiver.url("/life") })).await;
     app.post("/v1/channels/c/renew", json!({})).await;
     let told = app.until(&receiver, "the notice", |received| received.len() > 1).await;
     assert!(told[1].header("authorization").is_some(), "the same receiver");
+    assert_eq!(told[1].header("x-key"), Some(SECRET));
+}
+
+async fn what_one_receiver_was_trusted_with_goes_to_no_other(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
+    let opening = json!({ "id": "c", "resource": RESOURCE, "address": receiver.url("/"),
+                          "auth": { "type": "bearer", "token": SECRET }, "headers": { "X-Key": SECRET } });
+    app.open(opening).await;
+    app.settle().await;
+    let read = app.channel("c").await;
+    let there = elsewhere.url("/");
+    for (body, field) in [
+        (json!({ "address": there }), "auth"),
+        (json!({ "address": there, "auth": read["auth"], "headers": {} }), "auth.token"),
+        (json!({ "address": there, "auth": null }), "headers"),
+        (json!({ "address": there, "auth": null, "headers": read["headers"] }), "headers.X-Key"),
+    ] {
+        let answer = app.patch("c", body.clone()).await;
+        assert_eq!(
+            (answer.status, answer.json()["field"].as_str()),
+            (400, Some(field)),
+            "{body}: {answer:?}"
+        );
+    }
+    assert_eq!(
+        app.patch("c", json!({ "address": receiver.url("/other") })).await.status,
+        200,
+        "the same host"
+    );
+    let moved = json!({ "address": there, "auth": { "type": "bearer", "token": "new" }, "headers": {} });
+    assert_eq!(app.patch("c", moved).await.status, 200);
+    app.publish_many(RESOURCE, "order.changed", 1).await;
+    let arrived = app.until(&elsewhere, "the event", |received| !received.is_empty()).await;
+    assert_eq!((arrived[0].header("authorization"), arrived[0].header("x-key")), (Some("Bearer new"), None));
+}
+
+async fn a_redirect_takes_no_credentials_along(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
+    let bearer = json!({ "type": "bearer", "token": SECRET });
+    for (id, auth, headers) in
+        [("auth", bearer, json!({})), ("headers", Value::Null, json!({ "X-Key": SECRET }))]
+    {
+        app.open(
+            json!({ "id": id, "resource": RESOURCE, "address": receiver.url("/"), "redirects": "update",
+                         "auth": auth, "headers": headers }),
+        )
+        .await;
+    }
+    app.settle().await;
+    receiver.answer(Answer::status(308).with_header("Location", &elsewhere.url("/moved")));
+    app.publish_many(RESOURCE, "order.changed", 1).await;
+    app.settle().await;
+    receiver.answer(Answer::status(308).with_header("Location", &receiver.url("/moved")));
+    for id in ["auth", "headers"] {
+        assert_eq!(app.channel(id).await["address"], receiver.url("/"));
+        app.advance_to(app.next_attempt_at(id).await).await;
+    }
+    app.settle().await;
+    assert_eq!(elsewhere.received().len(), 0, "{}", elsewhere.transcript());
+    assert_eq!(app.channel("auth").await["address"], receiver.url("/moved"), "the same receiver");
 }
 
 async fn what_is_wrong_is_refused_by_name(kind: Kind) {

@@ -41,6 +41,16 @@ pub struct Notification<'n> {
     pub now: Timestamp,
 }
 
+impl Notification<'_> {
+    /// Which notice it is, if it is one.
+    pub fn notice(&self) -> Option<NoticeKind> {
+        match &self.subject {
+            Subject::Notice(told) => Some(told.kind),
+            Subject::Sync | Subject::Event { .. } => None,
+        }
+    }
+}
+
 /// What it tells.
 #[derive(Clone, Debug)]
 pub enum Subject {
@@ -159,7 +169,7 @@ pub fn render(
         put(headers, WEBHOOK_TIMESTAMP, &notification.now.as_seconds().to_string());
     }
     common(notification, own, headers);
-    for (name, value) in &target.headers {
+    for (name, value) in target.headers(notification.notice()).into_iter().flatten() {
         headers.insert(name.clone(), value.clone());
     }
     signed::sign(notification, signer, own, &webhook_id, &rendered.body, headers)?;

@@ -8,6 +8,7 @@ use crate::{
     domain::{
         channel::{Format, SignatureScheme},
         google_state::resource_state,
+        notice::NoticeKind,
     },
     engine::{auth::Proof, keyring::KeySet},
     signing::{self, JwtError, NotificationClaims},
@@ -49,11 +50,7 @@ pub(super) fn sign(
     if target.asks_for(SignatureScheme::Jwt) {
         put(headers, own.token.clone(), &token(notification, signer, webhook_id, body, None)?);
     }
-    let notice = match &notification.subject {
-        Subject::Notice(told) => Some(told.kind),
-        Subject::Sync | Subject::Event { .. } => None,
-    };
-    match target.proof(notice) {
+    match target.proof(notification.notice()) {
         Some(Proof::Fixed(name, value)) => {
             headers.insert(name.clone(), value.clone());
         }
@@ -87,10 +84,7 @@ fn token(
             Subject::Event { event, .. } => Some(&event.id),
             Subject::Sync | Subject::Notice(_) => None,
         },
-        notice: match &notification.subject {
-            Subject::Notice(told) => Some(told.kind.as_str()),
-            Subject::Sync | Subject::Event { .. } => None,
-        },
+        notice: notification.notice().map(NoticeKind::as_str),
         body_sha256: &signing::body_digest(body),
     };
     let key = signer.keys.and_then(|keys| keys.signer(now)).ok_or(JwtError::Mint)?;
