@@ -198,7 +198,8 @@ impl App {
     ) -> Result<ChannelView, ChannelError> {
         let current = self.channel(principal, id_or_uid).await?.channel;
         let expires = request.renews || request.expiry != Asked::default();
-        let action = if expires && request.address.is_none() { Action::Renew } else { Action::Change };
+        let leads_on = request.address.is_none() && request.options.lifecycle_address.is_none();
+        let action = if expires && leads_on { Action::Renew } else { Action::Change };
         // Renewing or turning a channel elsewhere is watching on.
         self.require_resource(principal, action, &current.resource_path).await?;
         if let Some(Some(token)) = &request.token {
@@ -339,6 +340,7 @@ fn ascii_uri(part: &str) -> String {
 }
 
 fn is_credential(pair: &str) -> bool {
-    let name = pair.split('=').next().unwrap_or_default();
+    let name = pair.split('=').next().unwrap_or_default().replace('+', " ");
+    let name = percent_encoding::percent_decode_str(&name).decode_utf8_lossy();
     QUERY_CREDENTIALS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
 }

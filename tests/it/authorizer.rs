@@ -123,6 +123,22 @@ async fn a_refusal_is_passed_on_in_the_faces_dialect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_only_renew_leads_nothing_elsewhere() {
+    let world = World::new(Kind::Sqlite, yes()).await;
+    assert_eq!(world.call("POST", "/v1/channels", Some(opening("c", "a"))).await.0, 201);
+    world.service.answer_with(|asked| match asked.json()["action"].as_str() {
+        Some("change") => Says::status(403),
+        _ => yes(),
+    });
+    let patch = async |body| world.call("PATCH", "/v1/channels/c", Some(body)).await.0;
+    assert_eq!(patch(json!({ "ttlSeconds": 600 })).await, 200);
+    let elsewhere = "http://127.0.0.1:8/";
+    assert_eq!(patch(json!({ "ttlSeconds": 600, "address": elsewhere })).await, 403);
+    // Notices carry the claim URL.
+    assert_eq!(patch(json!({ "ttlSeconds": 600, "lifecycleAddress": elsewhere })).await, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_does_not_answer_lets_nobody_in() {
     let world = World::new(Kind::Sqlite, yes()).await;
     let unavailable = (503, "accessUnavailable".to_owned());

@@ -13,6 +13,7 @@ on_both!(
     the_headers_are_googles_and_ours,
     nothing_is_sent_that_was_not_given,
     each_api_has_its_words_and_bodies,
+    a_credential_in_the_query_is_not_passed_on,
     the_sync_does_not_wait_for_the_answer_to_watch,
 );
 
@@ -125,6 +126,19 @@ async fn nothing_is_sent_that_was_not_given(kind: Kind) {
     assert_eq!(sync.token(), None);
     for unwanted in ["webhook-timestamp", "webhook-signature", "x-goog-changed", "content-type"] {
         assert_eq!(sync.header(unwanted), None, "{unwanted}");
+    }
+}
+
+async fn a_credential_in_the_query_is_not_passed_on(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let receiver = Receiver::start().await;
+    let token = app.token(crate::app::PROJECT, crate::app::SUBJECT, "channels");
+    for (at, name) in ["access_token", "access%5Ftoken", "%6Bey", "oauth%5ftoken"].into_iter().enumerate() {
+        let body = json!({ "id": format!("c{at}"), "type": "web_hook", "address": receiver.url("/") });
+        let target = format!("/drive/v3/changes/watch?{name}={token}&pageToken=7");
+        let answer = app.call("POST", &target, &token, Some(body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["resourceUri"], format!("{API}/drive/v3/changes?pageToken=7"), "{name}");
     }
 }
 
