@@ -79,6 +79,8 @@ impl Issuer {
 
     /// The bearer of a token that the issuer has made.
     pub async fn verify(&self, token: &str, now: Timestamp) -> Result<Bearer, IssuerError> {
+        // What is no token needs no keys: others may know it while the issuer is down.
+        KeySet::check_form(token)?;
         let claims = match self.keys().await?.verify(token) {
             Err(ExternalError::UnknownKey) => {
                 // It may have been made since.

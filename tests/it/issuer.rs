@@ -186,6 +186,18 @@ async fn while_the_issuer_is_down_its_keys_go_on_being_good_for_a_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_token_does_not_wait_for_an_issuer_that_is_down() {
+    let service = Receiver::start().await;
+    let known = json!({ "project": PROJECT, "subject": SUBJECT, "scopes": ["channels"] });
+    service.answer(Says::ok().with_body(known.to_string()));
+    let url = service.url("/authorize");
+    let world = World::new(Kind::Sqlite, Says::status(500), &[("AUTHORIZE_URL", &url)]).await;
+    assert_eq!(world.ask("an-opaque-token").await, ok());
+    assert_eq!(world.asked(), 0);
+    assert_eq!(world.ask(&world.token(&key("k1"), &json!({}))).await, unavailable());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_issuer_gets_nothing() {
     let first = key("k1");
     let huge = format!("{{\"keys\":[{}],\"x\":\"{}\"}}", first.public, "a".repeat(300 * 1_024));
