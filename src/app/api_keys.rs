@@ -21,6 +21,8 @@ pub const PAGE_MAX: i64 = 200;
 /// Entries of `resources`, as in tokens: each is held against every resource that the bearer names.
 pub const PATTERNS_MAX: usize = 64;
 pub const PATTERN_BYTES_MAX: usize = 1_024;
+/// A hundred years: what is much longer has no date that could be shown.
+const TTL_SECONDS_MAX: u64 = 100 * 365 * 24 * 3_600;
 /// How coarse `lastUsedAt` is, so that a key in use is written once an hour and not with every request.
 const USE_TOLD_EVERY: Duration = Duration::from_hours(1);
 /// What a key may do; nobody outside can make an operator.
@@ -165,8 +167,8 @@ fn expiry(request: &KeyRequest, now: Timestamp) -> Result<Option<Timestamp>, Fie
         (Some(at), None) if at <= now => Err(FieldError::new("expiresAt", future)),
         (at, None) => Ok(at),
         (None, Some(seconds)) => match u64::try_from(seconds) {
-            Ok(seconds @ 1..) => Ok(Some(now.plus(Duration::from_secs(seconds)))),
-            _ => Err(FieldError::new("ttlSeconds", Invalid::Rule("be at least 1 second"))),
+            Ok(seconds @ 1..=TTL_SECONDS_MAX) => Ok(Some(now.plus(Duration::from_secs(seconds)))),
+            _ => Err(FieldError::new("ttlSeconds", Invalid::Rule("be between 1 second and 100 years"))),
         },
     }
 }

@@ -67,7 +67,7 @@ impl App {
         })
     }
 
-    /// What a change begins with that leads to the address `to`. What was meant for one receiver is not carried to
+    /// What a change begins with that leads to the address `to`. What proves the server to one receiver is not carried to
     /// another one: the request says itself what that one gets, if only that it gets nothing.
     pub(super) fn options_at(
         current: &Channel,
@@ -83,12 +83,6 @@ impl App {
                 return Err(FieldError::new("auth", NOT_CARRIED));
             }
             options.auth = None;
-        }
-        if !options.headers.is_empty() {
-            if request.headers.is_none() {
-                return Err(FieldError::new("headers", NOT_CARRIED));
-            }
-            options.headers.clear();
         }
         Ok(options)
     }
@@ -114,8 +108,7 @@ pub(super) const NOTHING_BEHIND: Invalid =
     Invalid::Rule("be given in full: (set) stands only for what the channel has there already");
 
 /// It would be sent to another receiver than the one that it was given for.
-const NOT_CARRIED: Invalid =
-    Invalid::Rule("be given anew, or be null or empty: the address leads to another host");
+const NOT_CARRIED: Invalid = Invalid::Rule("be given anew, or be null: the address leads to another host");
 
 /// Whether both lead to the same scheme, host and port.
 fn is_same_origin(one: &str, other: &str) -> bool {

@@ -257,12 +257,7 @@ pub struct ChannelOptions {
 }
 
 impl ChannelOptions {
-    /// Whether there is something that is meant for the present receiver alone: a secret, or headers, which are hidden
-    /// like one.
-    pub fn entrusts(&self) -> bool {
-        !self.headers.is_empty() || self.has_auth_secret()
-    }
-
+    /// Whether there is a secret that is meant for the present receiver alone.
     pub fn has_auth_secret(&self) -> bool {
         self.auth.as_ref().is_some_and(|auth| auth.secret().is_some())
     }

@@ -283,7 +283,7 @@ fn judge(
                 // Every road to the outside leads through the policy.
                 let to = context.policy.judge_redirect(from, to).ok()?;
                 // What this receiver was trusted with is not for it to pass on.
-                let may_follow = to.origin() == from.origin() || !target.channel.options.entrusts();
+                let may_follow = to.origin() == from.origin() || !target.channel.options.has_auth_secret();
                 (may_follow && to.as_str() != from.as_str()).then(|| to.as_str().to_owned())
             });
             (if moved_to.is_some() { Verdict::Moved } else { verdict }, moved_to)

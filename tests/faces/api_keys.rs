@@ -123,6 +123,11 @@ async fn what_no_key_can_be_is_refused_by_name() {
         ),
         (json!({ "subject": "s", "scopes": ["events"], "ttlSeconds": 0 }), "fieldInvalid", "ttlSeconds"),
         (
+            json!({ "subject": "s", "scopes": ["events"], "ttlSeconds": i64::MAX }),
+            "fieldInvalid",
+            "ttlSeconds",
+        ),
+        (
             json!({ "subject": "s", "scopes": ["events"], "expiresAt": "2020-01-01T00:00:00Z" }),
             "fieldInvalid",
             "expiresAt",
