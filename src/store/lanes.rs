@@ -12,8 +12,9 @@ use super::{
     connection::{Connection, Handle, on},
     cursors::CursorRow,
     error::StoreResult,
-    exceptions::{self, WaitingRedrive, WaitingRetry},
+    exceptions::{self, WaitingRedrive},
     notices::Notice,
+    retries::{self, WaitingRetry},
     schema::{self, channels, cursors, notices, work},
 };
 use crate::domain::{
@@ -86,7 +87,7 @@ impl Store {
                 let mut redrives =
                     by_channel(exceptions::redrives(connection, &keys).await?, |redrive| redrive.channel);
                 let mut retries =
-                    by_channel(exceptions::retries(connection, &keys).await?, |retry| retry.channel);
+                    by_channel(retries::retries(connection, &keys).await?, |retry| retry.channel);
                 for lane in &mut lanes {
                     lane.retries = retries.remove(&lane.channel.key).unwrap_or_default();
                     lane.notices = notices.remove(&lane.channel.key).unwrap_or_default();

@@ -36,6 +36,7 @@ mod reminders;
 mod renewal;
 mod resources;
 mod retention;
+mod retries;
 mod rewrap;
 mod schema;
 mod signing_keys;
@@ -57,7 +58,7 @@ pub use self::{
     checkpoint::{Attempt, Checkpoint, Checkpointed, EndedRange, OUTCOMES_MAX, Parked, Retrying},
     deletion::{Deletion, RESOURCE_DELETED},
     error::{StoreError, StoreResult},
-    exceptions::{ParkedChoice, REDRIVES_MAX, WaitingRedrive, WaitingRetry},
+    exceptions::{ParkedChoice, REDRIVES_MAX, WaitingRedrive},
     fates::{EventEntry, ExceptionTrace, Trace},
     filesystem::{OnNetwork, refuse_network},
     journal::{BATCH_EVENTS_MAX, Fingerprint, NewEvent, Placed, Publish, PublishOutcome},
@@ -70,6 +71,7 @@ pub use self::{
     renewal::Looked,
     resources::Head,
     retention::{Aged, Cutoff, ExpiredSlice, Old},
+    retries::WaitingRetry,
     rewrap::{RewrapBegun, SealedOfChannel},
     signing_keys::{NewSigningKey, RotateKeysOutcome},
     work::BusyResource,

@@ -21,9 +21,9 @@ use crate::{
         connection::{Connection, Handle, on},
         cursors::hold,
         error::{StoreError, StoreResult},
-        exceptions, notices,
+        notices,
         own::{self, Told},
-        reminders,
+        reminders, retries,
         schema::{self, channels, cursors, work},
     },
 };
@@ -65,9 +65,7 @@ impl Store {
     ) -> StoreResult<bool> {
         self.write(move |connection| Box::pin(async move { end(connection, key, state, now).await })).await
     }
-}
 
-impl Store {
     /// Takes over where a receiver has moved to, unless the channel has left the one that said so. Nothing is
     /// tried sooner for it: two addresses that send each other their visitors must not be run between.
     pub async fn readdress_channel(&self, key: ChannelKey, from: String, to: String) -> StoreResult<bool> {
@@ -165,13 +163,7 @@ async fn apply(
             .await
     })?;
     if locked.state == ChannelState::Expired {
-        let due = state.sends().then(|| now.as_millis());
-        on!(connection, c => {
-            diesel::update(cursors::table.find(key.0))
-                .set((cursors::due_at_ms.eq(due), cursors::moved.eq(cursors::moved + 1)))
-                .execute(c)
-                .await
-        })?;
+        set_due(connection, key, state.sends().then_some(now)).await?;
     }
     let lifecycle = change.options.as_ref().unwrap_or(&locked.options).lifecycle;
     if state == ChannelState::Suspended {
@@ -210,7 +202,18 @@ async fn hurry_if_readdressed(
             .execute(c)
             .await
     })?;
-    exceptions::hurry_retries(connection, key, now).await
+    retries::hurry_retries(connection, key, now).await
+}
+
+/// When time wakes the channel, whatever a checkpoint made before says.
+async fn set_due(connection: &mut Connection, key: ChannelKey, due: Option<Timestamp>) -> StoreResult<()> {
+    on!(connection, c => {
+        diesel::update(cursors::table.find(key.0))
+            .set((cursors::due_at_ms.eq(due.map(Timestamp::as_millis)), cursors::moved.eq(cursors::moved + 1)))
+            .execute(c)
+            .await
+    })?;
+    Ok(())
 }
 
 /// A suspended channel is woken by its reminders where it asked for notices, else by time: by the one that it has now.
@@ -223,13 +226,7 @@ async fn wake_suspended(
 ) -> StoreResult<()> {
     let switched = lifecycle != locked.options.lifecycle;
     if switched {
-        let due = (!lifecycle).then(|| now.as_millis());
-        on!(connection, c => {
-            diesel::update(cursors::table.find(key.0))
-                .set((cursors::due_at_ms.eq(due), cursors::moved.eq(cursors::moved + 1)))
-                .execute(c)
-                .await
-        })?;
+        set_due(connection, key, (!lifecycle).then_some(now)).await?;
     }
     // While it was expired there was nothing to remind of.
     if switched || locked.state == ChannelState::Expired {

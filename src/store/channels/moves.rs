@@ -26,10 +26,11 @@ use crate::{
         checkpoint::EndedRange,
         connection::{Connection, on},
         error::StoreResult,
-        exceptions, notices,
+        notices,
         own::{self, Told},
         ranges,
         reminders::{self, Reminding},
+        retries,
         schema::{channels, cursors},
     },
 };
@@ -269,7 +270,7 @@ async fn resume(
             .execute(c)
             .await
     })?;
-    exceptions::hurry_retries(connection, key, now).await?;
+    retries::hurry_retries(connection, key, now).await?;
     announce(connection, key).await?;
     own::tell(connection, key, Told::Resumed, json!({}), now).await?;
     Ok(ResumeOutcome::Resumed)
@@ -288,7 +289,7 @@ async fn advance(
         return Ok(Some(AdvanceOutcome::Beyond(last)));
     }
     let Cursor { seq: stood, settled, .. } = stand_where_fanned_is(connection, key, locked.resource).await?;
-    let waited = exceptions::settle_retries(connection, key, seq).await?;
+    let waited = retries::settle_retries(connection, key, seq).await?;
     if seq <= stood && waited.is_empty() {
         return Ok(Some(AdvanceOutcome::At(stood)));
     }

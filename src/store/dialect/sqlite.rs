@@ -19,10 +19,11 @@ use crate::{
         checkpoint::{Checkpoint, Checkpointed, Parked},
         cursors::CursorRow,
         events::NewEventRow,
-        exceptions::{ExceptionRow, REDRIVE, RETRY, RetryRow},
+        exceptions::{ExceptionRow, REDRIVE, RETRY},
         idempotency::{KeyRow, stored},
         journal::{self, Appended, Key, Placement, Publish, Stored},
         ranges::RangeRow,
+        retries::RetryRow,
         schema::{
             attempts, channels, cursors, events, exceptions, idempotency_keys, notices, ranges, reminders,
             resources, work,

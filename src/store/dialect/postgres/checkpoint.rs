@@ -19,8 +19,9 @@ use crate::{
         attempts::NewAttemptRow,
         checkpoint::{Attempt, Checkpoint, Checkpointed, EndedRange, OUTCOMES_MAX, Parked},
         cursors::CursorRow,
-        exceptions::{ExceptionRow, REDRIVE, RETRY, RetryRow},
+        exceptions::{ExceptionRow, REDRIVE, RETRY},
         ranges::RangeRow,
+        retries::RetryRow,
         schema::{exceptions, notices, ranges, reminders},
     },
 };
