@@ -105,10 +105,10 @@ pub async fn deliver(
     if !target.can_sign() {
         return End::Ours { through };
     }
-    let now = context.clock.now();
-    if target.is_stale() || now >= channel.expires_at || !guard.may_start(context.clock.monotonic()) {
+    if !may_leave(context, guard, target, false) {
         return End::NotSent;
     }
+    let now = context.clock.now();
     let (name, state) = match &subject {
         Subject::Sync => ("watchpost.channel.sync".to_owned(), "sync".to_owned()),
         Subject::Event { event, .. } => (event.name.clone(), event.state.clone()),
@@ -139,11 +139,10 @@ pub async fn tell(context: &Context, guard: &Guard, target: &Target, telling: Te
     if !target.can_sign() {
         return End::Ours { through: seq };
     }
-    let now = context.clock.now();
-    let over = now >= channel.expires_at && notice.kind != NoticeKind::Expired;
-    if target.is_stale() || over || !guard.may_start(context.clock.monotonic()) {
+    if !may_leave(context, guard, target, notice.kind == NoticeKind::Expired) {
         return End::NotSent;
     }
+    let now = context.clock.now();
     let number = channel.number_of(seq).max(1);
     let claim_url =
         context.keys.claim.url(&context.settings.public_url, &channel.uid, channel.claim_rotation);
@@ -160,6 +159,13 @@ pub async fn tell(context: &Context, guard: &Guard, target: &Target, telling: Te
     let notification =
         Notification { target, number, previous: None, seq, subject, attempt, replay: None, now };
     request(context, guard, target, target.notice_address(notice_kind), &notification, about).await
+}
+
+/// Whether a request may start now: the channel is what it was when the request was decided on, its time is not over, and
+/// this node's lease lasts.
+fn may_leave(context: &Context, guard: &Guard, target: &Target, after_expiry: bool) -> bool {
+    let has_time = after_expiry || context.clock.now() < target.channel.expires_at;
+    !target.is_stale() && has_time && guard.may_start(context.clock.monotonic())
 }
 
 /// What a request is about, for the ledger and for whoever watches the engine.
@@ -199,9 +205,7 @@ async fn request(
     let answer = match (consent, address) {
         (Consent::Given, Ok(address)) => {
             // To ask takes time, in which everything may have changed.
-            let now = context.clock.now();
-            let ended = now >= channel.expires_at && notification.now < channel.expires_at;
-            if target.is_stale() || ended || !guard.may_start(context.clock.monotonic()) {
+            if !may_leave(context, guard, target, notification.notice() == Some(NoticeKind::Expired)) {
                 return End::NotSent;
             }
             let Ok(rendered) = render(notification, &context.own_headers, signer) else {

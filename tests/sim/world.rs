@@ -12,6 +12,7 @@ use watchpost::{
         channel::OnExhausted,
         cursor::Failing,
         outcome::{Verdict, of_status},
+        settled::SettledMap,
         time::{Timestamp, millis_of},
     },
     engine::machine::{Action, Input, Lane, Outcome, Record, Terms},
@@ -303,7 +304,8 @@ impl World {
         if self.filter != filter {
             self.filter = filter;
             self.note(Event::Filtered(filter));
-            self.lane.look_again_after(self.stored.seq);
+            let seq = self.stored.seq;
+            self.lane.look_again_after(seq, SettledMap::above(seq));
             if !self.lane.is_in_flight() && self.lane.is_saved() {
                 self.note(Event::Passed(self.lane.settled()));
             }

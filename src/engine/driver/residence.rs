@@ -134,11 +134,7 @@ impl Driver {
         let target = Arc::new(self.target(loaded.channel));
         if let Some(resident) = self.lanes.get_mut(key) {
             if resident.target.filter != target.filter {
-                if resident.lane.has_window() {
-                    resident.lane.look_again_above(loaded.cursor.seq, loaded.cursor.settled);
-                } else {
-                    resident.lane.look_again_after(loaded.cursor.seq);
-                }
+                resident.lane.look_again_after(loaded.cursor.seq, loaded.cursor.settled);
             }
             if moved {
                 let stored = loaded.retries.iter().map(|retry| retry.seq).collect();

@@ -5,6 +5,7 @@
 //! may not send, and the head of a suspended channel stays until it is due.
 
 use super::{Action, Failing, Lane, Phase, Timestamp};
+use crate::domain::settled::SettledMap;
 
 /// What is known of what comes after the settled place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,13 +44,22 @@ impl Lane {
         self.ahead == Ahead::Asked
     }
 
-    /// The filter is another one: what the old one alone has let pass after the durable place `seq` is looked at
-    /// again. With an outcome unsaved or to come the lane cannot go back without repeating it, and stays.
-    pub fn look_again_after(&mut self, seq: i64) {
-        if self.is_saved() && !self.is_in_flight() {
-            self.settled = self.settled.min(seq);
-            self.ahead = Ahead::Unknown;
+    /// The filter is another one: what the old one alone has let pass after the durable place `seq`, above which `done` has
+    /// settled, is looked at again. With an outcome unsaved or to come the lane cannot go back without repeating it, and
+    /// stays.
+    pub fn look_again_after(&mut self, seq: i64, done: SettledMap) {
+        let goes_back = self.settled > seq && self.is_saved() && !self.is_in_flight();
+        if goes_back {
+            self.settled = seq;
         }
+        self.ahead = Ahead::Unknown;
+        if let Some(window) = &mut self.window {
+            window.passed = SettledMap::above(self.settled);
+            if goes_back {
+                window.done = done;
+            }
+        }
+        self.absorb();
     }
 
     /// The seq of the last notification that was delivered or parked, where it is known: events that a filter has

@@ -13,9 +13,9 @@ use crate::domain::{
     outcome::Verdict,
 };
 
-const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
-fn terms() -> Terms {
+pub(super) fn terms() -> Terms {
     Terms {
         active: true,
         probing: false,

@@ -138,20 +138,6 @@ impl Lane {
         retries.retain(|seq, waits| holds(seq, Some(waits)));
     }
 
-    /// As [`look_again_after`](Self::look_again_after), where the store knows `done` above its durable place.
-    pub fn look_again_above(&mut self, seq: i64, done: SettledMap) {
-        let rests = self.is_saved() && !self.is_in_flight();
-        let Some(window) = &mut self.window else { return };
-        window.passed = SettledMap::above(self.settled);
-        if rests && self.settled > seq {
-            self.settled = seq;
-            window.done = done;
-            window.passed = SettledMap::above(seq);
-        }
-        self.ahead = super::Ahead::Unknown;
-        self.absorb();
-    }
-
     /// Everything up to `seq` was settled from outside.
     pub(super) fn settle_window_through(&mut self, seq: i64) {
         let Some(window) = &mut self.window else { return };

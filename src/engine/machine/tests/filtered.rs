@@ -1,6 +1,7 @@
 //! Lanes that do not want every event.
 
 use super::*;
+use crate::domain::settled::SettledMap;
 
 #[test]
 fn a_filtered_lane_asks_once_and_passes_what_it_does_not_want() {
@@ -113,15 +114,15 @@ fn a_new_filter_looks_again_at_what_only_the_old_one_has_passed() {
     let mut lane = filtered(20);
     lane.step(Input::Time, NOW);
     lane.step(nothing(20), NOW);
-    lane.look_again_after(10);
+    lane.look_again_after(10, SettledMap::above(10));
     assert_eq!(lane.settled(), 10);
     assert_eq!(lane.step(Input::Time, NOW), [Action::AskNext]);
     lane.step(next(15), NOW);
     send(&mut lane, NOW);
-    lane.look_again_after(10);
+    lane.look_again_after(10, SettledMap::above(10));
     assert_eq!(lane.settled(), 14, "not beside a request");
     lane.step(outcome(15, Verdict::Delivered), NOW);
-    lane.look_again_after(10);
+    lane.look_again_after(10, SettledMap::above(10));
     assert_eq!(lane.settled(), 15, "nor before its outcome is durable");
 }
 

@@ -3,18 +3,18 @@
 
 mod world;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use self::world::World;
 use super::*;
 use crate::{
-    domain::{
-        backoff::Schedule,
-        channel::{CatchUp, OnExhausted},
+    domain::channel::{CatchUp, OnExhausted},
+    engine::machine::{
+        Terms,
+        tests::{self as in_order, NOW},
     },
-    engine::machine::Terms,
 };
 
 const START_SEQ: i64 = 10;
@@ -58,21 +58,15 @@ fn turns() -> impl Strategy<Value = Turn> {
 }
 
 fn terms(catch_up: CatchUp, filtered: bool, on_exhausted: OnExhausted, max_attempts: Option<u32>) -> Terms {
-    let now = Timestamp::from_millis(1_000_000);
+    let expires_at = NOW.plus(Duration::from_hours(24 * 3_650));
     Terms {
-        active: true,
-        probing: false,
-        reminded: false,
-        reminders: Arc::default(),
         max_attempts,
         on_exhausted,
         judges_payload: true,
-        rate_limit: None,
-        window: Duration::from_hours(72),
-        expires_at: now.plus(Duration::from_hours(24 * 3_650)),
+        expires_at,
         catch_up,
-        schedule: Arc::new(Schedule::new([0, 5, 30].map(Duration::from_secs).to_vec()).unwrap()),
         filtered,
+        ..in_order::terms()
     }
 }
 

@@ -1,34 +1,22 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::*;
 use crate::{
     domain::{
-        backoff::Schedule,
-        channel::{CatchUp, OnExhausted, RateLimit},
+        channel::{CatchUp, RateLimit},
         cursor::Failing,
         outcome::Verdict,
     },
-    engine::machine::{Action, Input, Outcome, ParkReason, Record, Redrive, Send, Terms, Waiting},
+    engine::machine::{
+        Action, Input, Outcome, ParkReason, Record, Redrive, Send, Terms, Waiting,
+        tests::{self as in_order, NOW},
+    },
 };
 
-const NOW: Timestamp = Timestamp::from_millis(1_000_000);
-
+/// Of a channel whose payloads may be at fault, and that lives through every retry.
 fn terms() -> Terms {
-    Terms {
-        active: true,
-        probing: false,
-        reminded: false,
-        reminders: Arc::default(),
-        max_attempts: None,
-        on_exhausted: OnExhausted::Suspend,
-        judges_payload: true,
-        rate_limit: None,
-        window: Duration::from_hours(72),
-        expires_at: NOW.plus(Duration::from_hours(24 * 365)),
-        catch_up: CatchUp::All,
-        schedule: Arc::new(Schedule::new([0, 5, 30].map(Duration::from_secs).to_vec()).unwrap()),
-        filtered: false,
-    }
+    let expires_at = NOW.plus(Duration::from_hours(24 * 365));
+    Terms { judges_payload: true, expires_at, ..in_order::terms() }
 }
 
 /// A lane that has had its sync, 10, with a log up to `head`.

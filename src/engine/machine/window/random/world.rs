@@ -60,7 +60,7 @@ impl World {
         let filtered = terms.filtered;
         let lane = Lane::load(START_SEQ, START_SEQ, stored.seq, Failing::default(), None, terms.clone());
         let mut world = Self {
-            now: Timestamp::from_millis(1_000_000),
+            now: NOW,
             head: START_SEQ,
             filtered,
             terms,
