@@ -5,20 +5,24 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Failure, Outcome, client::Client, job, load, say, token};
+use super::{
+    Failure, Outcome,
+    client::Client,
+    load,
+    road::{Road, TOKEN_TTL},
+    say,
+    token::{self, BearerArgs},
+};
 use crate::{
     app::{
         App, Principal, Scope,
         api_keys::{KeyRequest, PAGE_MAX},
     },
-    config::{Config, Database, SettingsArgs},
+    config::{Config, SettingsArgs},
     domain::duration::parse_duration,
-    store::{StoreLock, running_server},
     web::api_key_json,
 };
 
-/// Long enough for the one command.
-const TOKEN_TTL: Duration = Duration::from_mins(1);
 /// Pages that `list` reads: far more keys than a project has.
 const PAGES_MAX: usize = 100;
 
@@ -34,19 +38,8 @@ pub enum Command {
 
 #[derive(Debug, clap::Args)]
 pub struct CreateArgs {
-    /// The project: one API of one team
-    #[arg(long)]
-    project: String,
-    /// The subject: the owner of the channels that are opened with the key
-    #[arg(long)]
-    subject: String,
-    /// What the key may do, separated by spaces: channels, events, admin
-    #[arg(long, default_value = "channels events")]
-    scope: String,
-    /// A pattern of resources that may be watched, such as `calendar/v3/calendars/{subject}/**`; may be repeated;
-    /// without one the whole project
-    #[arg(long = "resources", value_name = "PATTERN")]
-    resources: Vec<String>,
+    #[command(flatten)]
+    bearer: BearerArgs,
     /// How long the key lives; without it until it is revoked
     #[arg(long, value_parser = parse_duration)]
     ttl: Option<Duration>,
@@ -92,12 +85,14 @@ pub async fn run(command: Command) -> Outcome {
 }
 
 async fn create(args: CreateArgs) -> Outcome {
-    let scopes: Vec<String> = token::read_scopes(&args.scope)?.into_iter().collect();
-    let resources = (!args.resources.is_empty()).then_some(args.resources);
+    let scopes: Vec<String> = token::read_scopes(&args.bearer.scope)?.into_iter().collect();
+    let resources = (!args.bearer.resources.is_empty()).then_some(args.bearer.resources);
     let ttl_seconds = args.ttl.map(|ttl| i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
-    let made = match Road::to(&load(&args.settings)?, &args.project).await? {
-        Road::Server(client) => {
-            let mut body = json!({ "subject": args.subject, "scopes": scopes });
+    let (config, project) = (load(&args.settings)?, args.bearer.project);
+    let made = match Road::to(&config).await? {
+        Road::Server(server) => {
+            let client = client_of(&config, &server, &project)?;
+            let mut body = json!({ "subject": args.bearer.subject, "scopes": scopes });
             // What is not given is left out, as the server wants it.
             for (field, value) in [
                 ("name", json!(args.name)),
@@ -110,10 +105,11 @@ async fn create(args: CreateArgs) -> Outcome {
             }
             client.post("/apikeys", &body).await?
         }
-        Road::Store { app, principal, _lock } => {
+        Road::Store { app, _lock } => {
+            let principal = principal_of(&config, &app, &project).await?;
             let request = KeyRequest {
                 name: args.name,
-                subject: args.subject,
+                subject: args.bearer.subject,
                 scopes,
                 resources,
                 expires_at: None,
@@ -131,9 +127,11 @@ async fn create(args: CreateArgs) -> Outcome {
 }
 
 async fn list(args: ListArgs) -> Outcome {
-    let keys = match Road::to(&load(&args.settings)?, &args.project).await? {
-        Road::Server(client) => list_through(&client).await?,
-        Road::Store { app, principal, _lock } => {
+    let config = load(&args.settings)?;
+    let keys = match Road::to(&config).await? {
+        Road::Server(server) => list_through(&client_of(&config, &server, &args.project)?).await?,
+        Road::Store { app, _lock } => {
+            let principal = principal_of(&config, &app, &args.project).await?;
             let mut keys = Vec::new();
             let mut before = None;
             for _ in 0..PAGES_MAX {
@@ -183,9 +181,14 @@ async fn list_through(client: &Client) -> Result<Vec<Value>, Failure> {
 }
 
 async fn revoke(args: RevokeArgs) -> Outcome {
-    match Road::to(&load(&args.settings)?, &args.project).await? {
-        Road::Server(client) => client.delete(&format!("/apikeys/{}", args.id)).await?,
-        Road::Store { app, principal, _lock } => {
+    let config = load(&args.settings)?;
+    match Road::to(&config).await? {
+        Road::Server(server) => {
+            let client = client_of(&config, &server, &args.project)?;
+            client.delete(&format!("/apikeys/{}", args.id)).await?;
+        }
+        Road::Store { app, _lock } => {
+            let principal = principal_of(&config, &app, &args.project).await?;
             app.revoke_key(&principal, &args.id).await?;
             app.store.close().await;
         }
@@ -193,31 +196,19 @@ async fn revoke(args: RevokeArgs) -> Outcome {
     Ok(())
 }
 
-/// How a command gets at the store: as an admin of the project either way.
-enum Road {
-    Server(Client),
-    Store { app: App, principal: Principal, _lock: Option<StoreLock> },
+/// A token of an admin of the project.
+fn admin_token(config: &Config, project: &str) -> Result<String, Failure> {
+    let admin = BTreeSet::from([Scope::Admin.as_str().to_owned()]);
+    token::mint(config, project, "watchpost", &admin, &[], TOKEN_TTL)
 }
 
-impl Road {
-    async fn to(config: &Config, project: &str) -> Result<Self, Failure> {
-        let admin = BTreeSet::from([Scope::Admin.as_str().to_owned()]);
-        let lock = match &config.database {
-            Database::Sqlite(path) => match running_server(path) {
-                Some(server) => {
-                    let token = token::mint(config, project, "watchpost", &admin, &[], TOKEN_TTL)?;
-                    return Ok(Self::Server(Client::new(&format!("http://{server}"), &token)?));
-                }
-                None if !path.exists() => return Err(job::LACKS_MIGRATIONS.into()),
-                None => Some(StoreLock::take(path)?),
-            },
-            Database::Postgres(_) => None,
-        };
-        let app = job::app_here(config).await?;
-        let token = token::mint(config, project, "watchpost", &admin, &[], TOKEN_TTL)?;
-        let principal = app.authenticate(|| Ok(Some(token))).await?;
-        Ok(Self::Store { app, principal, _lock: lock })
-    }
+fn client_of(config: &Config, server: &str, project: &str) -> Result<Client, Failure> {
+    Ok(Client::new(&format!("http://{server}"), &admin_token(config, project)?)?)
+}
+
+async fn principal_of(config: &Config, app: &App, project: &str) -> Result<Principal, Failure> {
+    let token = admin_token(config, project)?;
+    Ok(app.authenticate(|| Ok(Some(token))).await?)
 }
 
 fn text_of(value: &Value, field: &str) -> String {

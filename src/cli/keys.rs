@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Outcome,
-    job::{LACKS_MIGRATIONS, app_here, operator_client},
-    load, say,
+    Failure, Outcome, load,
+    road::{LACKS_MIGRATIONS, Road, operator_client},
+    say,
     server::location_of,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         time::Timestamp,
     },
     signing::public_text,
-    store::{Store, StoreLock, running_server},
+    store::Store,
 };
 
 #[derive(Debug, clap::Args)]
@@ -53,19 +53,15 @@ pub struct JwksArgs {
 
 pub async fn rotate(args: RotateArgs) -> Outcome {
     let config = load(&args.settings)?;
-    match &config.database {
-        Database::Sqlite(path) => {
-            if let Some(server) = running_server(path) {
-                let overlap = json!({ "overlap": format_duration(args.overlap) });
-                operator_client(&config, &server)?.post("/keys/rotate", &overlap).await?;
-            } else if !path.exists() {
-                return Err(LACKS_MIGRATIONS.into());
-            } else {
-                let _lock = StoreLock::take(path)?;
-                rotate_here(&config, args.overlap).await?;
-            }
+    match Road::to(&config).await? {
+        Road::Server(server) => {
+            let overlap = json!({ "overlap": format_duration(args.overlap) });
+            operator_client(&config, &server)?.post("/keys/rotate", &overlap).await?;
         }
-        Database::Postgres(_) => rotate_here(&config, args.overlap).await?,
+        Road::Store { app, _lock } => {
+            app.succeed_signing_key(Some(args.overlap)).await?;
+            app.store.close().await;
+        }
     }
     show(&read(&config).await?, args.json);
     Ok(())
@@ -79,13 +75,6 @@ pub async fn list(args: ListArgs) -> Outcome {
 pub async fn jwks(args: JwksArgs) -> Outcome {
     let keys = read(&load(&args.settings)?).await?;
     say(&key_set(&keys, SystemClock::new().now()).to_string());
-    Ok(())
-}
-
-async fn rotate_here(config: &Config, overlap: Duration) -> Result<(), Failure> {
-    let app = app_here(config).await?;
-    app.succeed_signing_key(Some(overlap)).await?;
-    app.store.close().await;
     Ok(())
 }
 

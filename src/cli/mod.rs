@@ -13,6 +13,7 @@ mod keys;
 mod master_key;
 mod migrate;
 mod rewrap;
+mod road;
 mod serve;
 pub mod server;
 mod token;

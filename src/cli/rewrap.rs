@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Failure, Outcome, job::LACKS_MIGRATIONS, load, master_key, say, server::location_of};
+use super::{Failure, Outcome, load, master_key, road::LACKS_MIGRATIONS, say, server::location_of};
 use crate::{
     app::rewrap,
     config::{Config, Database, MasterKey, SettingsArgs},

@@ -16,21 +16,28 @@ use crate::{
     signing::{Keys, LIFETIME_MAX},
 };
 
+/// Who a credential stands for, and what they may do.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct BearerArgs {
     /// The project: one API of one team
     #[arg(long)]
-    project: String,
-    /// The subject: the owner of the channels that are opened with the token
+    pub project: String,
+    /// The subject: the owner of the channels that are opened with it
     #[arg(long)]
-    subject: String,
-    /// What the token may do, separated by spaces: channels, events, admin
+    pub subject: String,
+    /// What it may do, separated by spaces: channels, events, admin
     #[arg(long, default_value = "channels events")]
-    scope: String,
+    pub scope: String,
     /// A pattern of resources that may be watched, such as `calendar/v3/calendars/{subject}/**`; may be repeated;
     /// without one the whole project
     #[arg(long = "resources", value_name = "PATTERN")]
-    resources: Vec<String>,
+    pub resources: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    bearer: BearerArgs,
     /// How long the token lives
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     ttl: Duration,
@@ -42,21 +49,22 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let scopes = read_scopes(&args.scope)?;
+    let bearer = &args.bearer;
+    let scopes = read_scopes(&bearer.scope)?;
     if args.ttl.is_zero() || args.ttl > LIFETIME_MAX {
         return Err(Failure::Usage("--ttl must lie between 1 second and 400 days".to_owned()));
     }
-    if [&args.project, &args.subject].iter().any(|name| name.trim().is_empty() || !is_name(name)) {
+    if [&bearer.project, &bearer.subject].iter().any(|name| name.trim().is_empty() || !is_name(name)) {
         return Err(Failure::Usage(format!(
             "--project and --subject must not be empty, longer than {NAME_BYTES_MAX} bytes or hold control characters"
         )));
     }
     let config = load(&args.settings)?;
-    let token = mint(&config, &args.project, &args.subject, &scopes, &args.resources, args.ttl)?;
+    let token = mint(&config, &bearer.project, &bearer.subject, &scopes, &bearer.resources, args.ttl)?;
     if args.json {
         let scope = scopes.into_iter().collect::<Vec<_>>().join(" ");
         let shown =
-            json!({ "token": token, "project": args.project, "subject": args.subject, "scope": scope });
+            json!({ "token": token, "project": bearer.project, "subject": bearer.subject, "scope": scope });
         say(&shown.to_string());
     } else {
         say(&token);
