@@ -21,7 +21,9 @@ use crate::{
     },
     outbound::Refusal,
     signing::SigningSecret,
-    store::{ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner, StoreError},
+    store::{
+        ChangeOutcome, ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome, Owner, StoreError,
+    },
 };
 
 pub const PAGE_MAX: i64 = 200;
@@ -202,6 +204,22 @@ impl App {
         let action = if expires && leads_on { Action::Renew } else { Action::Change };
         // Renewing or turning a channel elsewhere is watching on.
         self.require_resource(principal, action, &current.resource_path).await?;
+        let (app, now) = (self.clone(), self.now());
+        let decide = move |current: &Channel| app.decide_change(current, request.clone(), now);
+        match self.store.change_channel(current.key, decide, now).await? {
+            ChangeOutcome::Changed => self.tell_change(current.key).await,
+            ChangeOutcome::Ended => Err(ChannelError::Ended),
+            ChangeOutcome::Refused(error) => Err(error),
+        }
+    }
+
+    /// What a request makes of the channel as it is now.
+    fn decide_change(
+        &self,
+        current: &Channel,
+        request: ChangeRequest,
+        now: Timestamp,
+    ) -> Result<ChannelChange, ChannelError> {
         if let Some(Some(token)) = &request.token {
             channel::check_token(token).in_field("token")?;
         }
@@ -209,15 +227,15 @@ impl App {
         let address = |given: String| self.address(&given, Some(&current.address), "address");
         let address = request.address.map(address).transpose()?;
         let leads_to = address.as_deref().unwrap_or(&current.address);
-        let present = Self::options_at(&current, leads_to, &request.options)?;
+        let present = Self::options_at(current, leads_to, &request.options)?;
         let mut options = self.with_options(present, request.options)?;
         self.set_auth(&mut options, auth, &current.project, &current.uid)?;
         let expires_at = if request.expiry == Asked::default() && !request.renews {
             None
         } else {
-            Some(self.settings.lifetimes.resolve(request.expiry, self.now()).map_err(ChannelError::Expiry)?)
+            Some(self.settings.lifetimes.resolve(request.expiry, now).map_err(ChannelError::Expiry)?)
         };
-        let change = ChannelChange {
+        Ok(ChannelChange {
             address,
             token: request.token.map(|token| token.filter(|token| !token.is_empty())),
             format: request.format,
@@ -225,11 +243,7 @@ impl App {
             catch_up: request.catch_up,
             expires_at,
             options: (options != current.options).then_some(options),
-        };
-        if !self.store.change_channel(current.key, change, self.now()).await? {
-            return Err(ChannelError::Ended);
-        }
-        self.tell_change(current.key).await
+        })
     }
 
     /// Tells the engine that a channel was changed, and reads what it has become.

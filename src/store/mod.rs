@@ -52,8 +52,9 @@ pub use self::{
     attempts::{AttemptFilter, AttemptPage, RecordedAttempt},
     catalog::ResourceView,
     channels::{
-        AdvanceOutcome, AdvancedBy, ChannelChange, ChannelFilter, ChannelView, NewChannel, OpenOutcome,
-        Owner, PastFilter, ReplayOutcome, ResumeOutcome, ResumedBy, RotateOutcome, SecretRotation,
+        AdvanceOutcome, AdvancedBy, ChangeOutcome, ChannelChange, ChannelFilter, ChannelView, NewChannel,
+        OpenOutcome, Owner, PastFilter, ReplayOutcome, ResumeOutcome, ResumedBy, RotateOutcome,
+        SecretRotation,
     },
     checkpoint::{Attempt, Checkpoint, Checkpointed, EndedRange, OUTCOMES_MAX, Parked, Retrying},
     deletion::{Deletion, RESOURCE_DELETED},

@@ -16,6 +16,7 @@ on_both!(
     a_secret_of_another_channel_does_not_open,
     an_address_elsewhere_gets_no_credentials,
     what_one_receiver_was_trusted_with_goes_to_no_other,
+    changes_at_one_time_undo_nothing_of_each_other,
     a_redirect_takes_no_credentials_along,
     what_is_wrong_is_refused_by_name,
     the_query_of_an_address_stays_hidden,
@@ -181,6 +182,28 @@ async fn what_one_receiver_was_trusted_with_goes_to_no_other(kind: Kind) {
     let arrived = app.until(&elsewhere, "the event", |received| !received.is_empty()).await;
     let carried = (arrived[0].header("authorization"), arrived[0].header("x-key"));
     assert_eq!(carried, (Some("Bearer new"), Some("tenant-7")), "headers are no credentials, and go along");
+}
+
+async fn changes_at_one_time_undo_nothing_of_each_other(kind: Kind) {
+    let app = TestApp::start(kind).await;
+    let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
+    let secret = json!({ "type": "bearer", "token": SECRET });
+    opened(&app, &receiver, "c", secret.clone()).await;
+    for round in 0..20 {
+        let (away, label) = (json!({ "address": elsewhere.url("/"), "auth": null }), json!({ "round": "1" }));
+        let (moved, labelled) =
+            tokio::join!(app.patch("c", away), app.patch("c", json!({ "metadata": label })));
+        assert_eq!((moved.status, labelled.status), (200, 200), "{moved:?} {labelled:?}");
+        let channel = app.channel("c").await;
+        let left = (&channel["address"], &channel["auth"], &channel["metadata"]);
+        assert_eq!(
+            left,
+            (&json!(elsewhere.url("/")), &Value::Null, &json!({ "round": "1" })),
+            "in round {round}"
+        );
+        let back = json!({ "address": receiver.url("/"), "auth": secret, "metadata": {} });
+        assert_eq!(app.patch("c", back).await.status, 200);
+    }
 }
 
 async fn a_redirect_takes_no_credentials_along(kind: Kind) {

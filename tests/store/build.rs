@@ -1,6 +1,6 @@
 //! The values that the cases store.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use tokio::task::JoinSet;
 use watchpost::{
@@ -13,8 +13,8 @@ use watchpost::{
         time::Timestamp,
     },
     store::{
-        Attempt, BusyResource, ChannelView, Checkpoint, Checkpointed, NewChannel, NewEvent, OpenOutcome,
-        Owner, Placed, Publish, PublishOutcome, Store,
+        Attempt, BusyResource, ChangeOutcome, ChannelChange, ChannelView, Checkpoint, Checkpointed,
+        NewChannel, NewEvent, OpenOutcome, Owner, Placed, Publish, PublishOutcome, Store, StoreError,
     },
 };
 
@@ -27,6 +27,17 @@ pub fn at(seconds: u64) -> Timestamp {
 
 pub fn path(path: &str) -> ResourcePath {
     ResourcePath::parse(path).unwrap()
+}
+
+/// Makes the same change of whatever the channel is. Whether it had not ended.
+pub async fn changed(
+    store: &Store,
+    key: ChannelKey,
+    change: ChannelChange,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let decide = move |_: &Channel| Ok::<_, Infallible>(change.clone());
+    Ok(matches!(store.change_channel(key, decide, now).await?, ChangeOutcome::Changed))
 }
 
 /// An event without a publisher's id.

@@ -9,7 +9,7 @@ use watchpost::{
 
 use crate::{
     base::Base,
-    build::{at, channel, level, opened, view},
+    build::{at, changed, channel, level, opened, view},
     support::receiver::in_time,
 };
 
@@ -39,7 +39,7 @@ async fn every_field_changes_alone_and_raises_rev(base: Base) {
     ];
     let mut expected = opened.clone();
     for change in changes {
-        assert!(store.change_channel(opened.key, change.clone(), at(5)).await.unwrap());
+        assert!(changed(&store, opened.key, change.clone(), at(5)).await.unwrap());
         expected.rev += 1;
         expected.address = change.address.unwrap_or(expected.address);
         expected.token = change.token.unwrap_or(expected.token);
@@ -61,20 +61,20 @@ async fn what_is_unknown_or_ended_does_not_change(base: Base) {
     let store = base.store().await;
     let change =
         || ChannelChange { token: Some(Some("t".into())), expires_at: Some(at(9_999)), ..Default::default() };
-    assert!(!store.change_channel(ChannelKey(77), change(), at(0)).await.unwrap());
+    assert!(!changed(&store, ChannelKey(77), change(), at(0)).await.unwrap());
     for state in [ChannelState::Stopped, ChannelState::Gone] {
         let channel = opened(&store, channel(state.as_str(), "r")).await;
         assert!(store.end_channel(channel.key, state, at(1)).await.unwrap());
-        assert!(!store.change_channel(channel.key, change(), at(2)).await.unwrap());
+        assert!(!changed(&store, channel.key, change(), at(2)).await.unwrap());
         let found = view(&store, state.as_str()).await.channel;
         assert_eq!((found.token, found.state, found.rev), (None, state, 2));
     }
     let over = opened(&store, channel("over", "r")).await;
     store.expire_channels(at(3_600)).await.unwrap();
     let no_renewal = ChannelChange { token: Some(None), ..Default::default() };
-    assert!(!store.change_channel(over.key, no_renewal, at(3_601)).await.unwrap());
+    assert!(!changed(&store, over.key, no_renewal, at(3_601)).await.unwrap());
     store.close_expired_channels(at(3_600)).await.unwrap();
-    assert!(!store.change_channel(over.key, change(), at(3_602)).await.unwrap(), "its grace is over");
+    assert!(!changed(&store, over.key, change(), at(3_602)).await.unwrap(), "its grace is over");
     assert_eq!(view(&store, "over").await.channel.state, ChannelState::Expired);
 }
 
@@ -87,7 +87,7 @@ async fn a_channel_revives_within_its_grace(base: Base) {
     assert_eq!((before.cursor.seq, before.cursor.behind), (0, true));
     assert_eq!(before.cursor.failing.due_at, None);
     let renewal = ChannelChange { expires_at: Some(at(9_999)), ..Default::default() };
-    assert!(store.change_channel(channel.key, renewal, at(4_000)).await.unwrap());
+    assert!(changed(&store, channel.key, renewal, at(4_000)).await.unwrap());
     let after = view(&store, "c").await;
     assert_eq!((after.channel.state, after.channel.ended_at), (ChannelState::Active, None));
     assert_eq!((after.channel.expires_at, after.channel.rev), (at(9_999), 3));
@@ -101,7 +101,7 @@ async fn a_channel_whose_end_went_unnoticed_goes_on(base: Base) {
     let store = base.store().await;
     let channel = level(&store, "c", "r").await;
     let renewal = ChannelChange { expires_at: Some(at(9_999)), ..Default::default() };
-    assert!(store.change_channel(channel.key, renewal, at(4_000)).await.unwrap());
+    assert!(changed(&store, channel.key, renewal, at(4_000)).await.unwrap());
     assert_eq!(store.expire_channels(at(4_001)).await.unwrap(), []);
     let found = view(&store, "c").await;
     assert_eq!((found.channel.state, found.cursor.behind), (ChannelState::Active, false));
@@ -115,7 +115,7 @@ async fn each_change_leaves_word_once() {
     let other = opened(&store, channel("other", "r")).await;
     assert_eq!(store.take_changed_channels().await.unwrap(), [], "a new channel is found by its work");
     for _ in 0..2 {
-        store.change_channel(one.key, ChannelChange::default(), at(1)).await.unwrap();
+        changed(&store, one.key, ChannelChange::default(), at(1)).await.unwrap();
     }
     store.end_channel(other.key, ChannelState::Stopped, at(1)).await.unwrap();
     assert_eq!(base.open().await.take_changed_channels().await.unwrap(), [one.key, other.key]);
@@ -131,7 +131,7 @@ async fn a_single_node_leaves_no_word() {
     let base = Base::sqlite();
     let store = base.store().await;
     let one = opened(&store, channel("one", "r")).await;
-    store.change_channel(one.key, ChannelChange::default(), at(1)).await.unwrap();
+    changed(&store, one.key, ChannelChange::default(), at(1)).await.unwrap();
     assert_eq!(store.take_changed_channels().await.unwrap(), []);
 }
 
@@ -144,10 +144,9 @@ async fn a_row_locked_for_too_long_is_unavailable() {
     let mut client = base.client().await;
     let holder = client.transaction().await.unwrap();
     holder.execute("select 1 from channels for update", &[]).await.unwrap();
-    let refused =
-        in_time("the lock timeout", store.change_channel(channel.key, ChannelChange::default(), at(1)));
+    let refused = in_time("the lock timeout", changed(&store, channel.key, ChannelChange::default(), at(1)));
     let refused = refused.await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     holder.rollback().await.unwrap();
-    assert!(store.change_channel(channel.key, ChannelChange::default(), at(1)).await.unwrap());
+    assert!(changed(&store, channel.key, ChannelChange::default(), at(1)).await.unwrap());
 }

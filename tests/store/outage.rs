@@ -19,7 +19,10 @@ use watchpost::{
 
 use crate::{
     base::{Base, Gate},
-    build::{accepted, all, at, attempt, channel, event, everybody, given, grow, log, opened, publish, view},
+    build::{
+        accepted, all, at, attempt, changed, channel, event, everybody, given, grow, log, opened, publish,
+        view,
+    },
     support::{postgres::Cluster, receiver::in_time},
 };
 
@@ -40,7 +43,7 @@ async fn is_unavailable(store: &Store, opened: &Channel, round: usize) {
             unavailable(store.open_channel(new, at(0))),
             unavailable(store.channel(everybody(), "c".into())),
             unavailable(store.channels(everybody(), few)),
-            unavailable(store.change_channel(opened.key, ChannelChange::default(), at(0))),
+            unavailable(changed(&store, opened.key, ChannelChange::default(), at(0))),
             unavailable(store.checkpoint(attempts)),
             unavailable(store.due_channels(at(0), None, 1)),
             unavailable(store.busy_resources(ResourceKey(0), 1)),

@@ -2,14 +2,15 @@
 
 use tokio::task::JoinSet;
 use watchpost::{
-    domain::{cursor::Cursor, time::Timestamp},
-    store::{AdvanceOutcome, AdvancedBy, ChannelChange, Checkpoint},
+    domain::{channel::Channel, cursor::Cursor, time::Timestamp},
+    store::{AdvanceOutcome, AdvancedBy, ChangeOutcome, ChannelChange, Checkpoint},
 };
 
 use crate::{
     base::{Base, Gate},
     build::{
-        accepted, at, attempt, channel, checkpoint, cursor, event, fan, grow, level, opened, publish, view,
+        accepted, at, attempt, changed, channel, checkpoint, cursor, event, fan, grow, level, opened,
+        publish, view,
     },
     support::receiver::in_time,
 };
@@ -18,6 +19,7 @@ on_both!(
     no_work_is_lost_between_publish_and_checkpoint,
     commands_and_checkpoints_do_not_block_each_other,
     an_acknowledgement_takes_nothing_back_that_a_checkpoint_has_written,
+    a_change_is_made_of_what_the_channel_is_then,
 );
 
 const ROUNDS: i64 = 300;
@@ -64,7 +66,7 @@ async fn commands_and_checkpoints_do_not_block_each_other(base: Base) {
         for round in 0..60 {
             changer.expire_channels(at(10_000_000)).await.unwrap();
             let renewal = ChannelChange { expires_at: Some(at(3_600 + round)), ..Default::default() };
-            assert!(changer.change_channel(channel.key, renewal, at(4_000)).await.unwrap());
+            assert!(changed(&changer, channel.key, renewal, at(4_000)).await.unwrap());
         }
     });
     tasks.spawn(async move {
@@ -97,6 +99,28 @@ async fn an_acknowledgement_takes_nothing_back_that_a_checkpoint_has_written(bas
     }
 }
 
+async fn a_change_is_made_of_what_the_channel_is_then(base: Base) {
+    let nodes = base.nodes().await;
+    let key = opened(&nodes[0], channel("c", "r")).await.key;
+    let mut changing = JoinSet::new();
+    for writer in 0..4 {
+        let store = nodes[writer % nodes.len()].clone();
+        changing.spawn(async move {
+            for _ in 0..25 {
+                let one_more = move |current: &Channel| {
+                    let mut options = current.options.clone();
+                    options.max_attempts = Some(options.max_attempts.unwrap_or(0) + 1);
+                    Ok::<_, ()>(ChannelChange { options: Some(options), ..Default::default() })
+                };
+                let outcome = store.change_channel(key, one_more, at(1)).await.unwrap();
+                assert!(matches!(outcome, ChangeOutcome::Changed), "{outcome:?}");
+            }
+        });
+    }
+    crate::build::all(changing).await;
+    assert_eq!(view(&nodes[0], "c").await.channel.options.max_attempts, Some(100));
+}
+
 /// A checkpoint holds cursors and refers to channels; a command holds its channel and wants the cursor. Were the
 /// reference to wait for the command, the two would deadlock.
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +139,7 @@ async fn a_reference_to_a_channel_does_not_wait_for_its_command() {
         .await
         .unwrap();
     let change = ChannelChange { payload: Some(false), ..Default::default() };
-    let changed = in_time("the change", store.change_channel(channel.key, change, at(1))).await;
+    let changed = in_time("the change", changed(&store, channel.key, change, at(1))).await;
     assert!(changed.unwrap());
     ledger.rollback().await.unwrap();
 }
@@ -126,11 +150,11 @@ async fn no_word_of_a_change_is_lost() {
     let base = Base::postgres();
     let (store, taker) = (base.store().await, base.open().await);
     let channel = opened(&store, channel("c", "r")).await;
-    assert!(store.change_channel(channel.key, ChannelChange::default(), at(1)).await.unwrap());
+    assert!(changed(&store, channel.key, ChannelChange::default(), at(1)).await.unwrap());
     let gate = Gate::shut(&base, "channels").await;
     let mut changing = JoinSet::new();
     changing.spawn(async move {
-        store.change_channel(channel.key, ChannelChange::default(), at(1)).await.unwrap();
+        changed(&store, channel.key, ChannelChange::default(), at(1)).await.unwrap();
     });
     gate.somebody_waits(1).await;
     let mut taking = JoinSet::new();

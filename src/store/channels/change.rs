@@ -1,16 +1,19 @@
 //! A channel is changed or ended. Both raise `rev`, and leave word for a delivering node elsewhere.
 
+use std::sync::Arc;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde_json::json;
 
 use super::{
+    by_key,
     locked::{Locked, lock, lock_with_resource},
     refilter::replace_filter,
 };
 use crate::{
     domain::{
-        channel::{CatchUp, ChannelKey, ChannelOptions, ChannelState, Format, ResourceKey},
+        channel::{CatchUp, Channel, ChannelKey, ChannelOptions, ChannelState, Format, ResourceKey},
         cursor::Cursor,
         notice::NoticeKind,
         renewal::Life,
@@ -40,18 +43,29 @@ pub struct ChannelChange {
     pub options: Option<ChannelOptions>,
 }
 
+/// What came of a change.
+#[derive(Debug)]
+pub enum ChangeOutcome<E> {
+    Changed,
+    /// There is no such channel any more.
+    Ended,
+    /// By what was to decide.
+    Refused(E),
+}
+
 impl Store {
-    /// Changes a channel that has not ended. A new expiration revives one that expired within its grace.
-    pub async fn change_channel(
+    /// Changes a channel that has not ended into what `decide` makes of it, which sees it as it is with nobody else
+    /// changing it. A new expiration revives one that expired within its grace.
+    pub async fn change_channel<E: Send + 'static>(
         &self,
         key: ChannelKey,
-        change: ChannelChange,
+        decide: impl Fn(&Channel) -> Result<ChannelChange, E> + Send + Sync + 'static,
         now: Timestamp,
-    ) -> StoreResult<bool> {
-        let change = std::sync::Arc::new(change);
+    ) -> StoreResult<ChangeOutcome<E>> {
+        let decide = Arc::new(decide);
         self.write(move |connection| {
-            let change = std::sync::Arc::clone(&change);
-            Box::pin(async move { apply(connection, key, &change, now).await })
+            let decide = Arc::clone(&decide);
+            Box::pin(async move { change(connection, key, &*decide, now).await })
         })
         .await
     }
@@ -108,16 +122,32 @@ struct ChangedColumns<'a> {
     look_at_ms: Option<Option<i64>>,
 }
 
+async fn change<E>(
+    connection: &mut Connection,
+    key: ChannelKey,
+    decide: &(impl Fn(&Channel) -> Result<ChannelChange, E> + Sync),
+    now: Timestamp,
+) -> StoreResult<ChangeOutcome<E>> {
+    let Some(locked) = lock(connection, key).await? else { return Ok(ChangeOutcome::Ended) };
+    let Some(current) = by_key(connection, key).await? else { return Ok(ChangeOutcome::Ended) };
+    let change = match decide(&current.channel) {
+        Ok(change) => change,
+        Err(refusal) => return Ok(ChangeOutcome::Refused(refusal)),
+    };
+    if !locked.is_changeable(change.expires_at.is_some(), now) {
+        return Ok(ChangeOutcome::Ended);
+    }
+    apply(connection, key, &locked, &change, now).await?;
+    Ok(ChangeOutcome::Changed)
+}
+
 async fn apply(
     connection: &mut Connection,
     key: ChannelKey,
+    locked: &Locked,
     change: &ChannelChange,
     now: Timestamp,
-) -> StoreResult<bool> {
-    let Some(locked) = lock(connection, key).await? else { return Ok(false) };
-    if !locked.is_changeable(change.expires_at.is_some(), now) {
-        return Ok(false);
-    }
+) -> StoreResult<()> {
     // The job may not have noticed yet that the channel is over: then this is its revival all the same.
     let revived = locked.state == ChannelState::Expired
         || (change.expires_at.is_some() && locked.state == ChannelState::Active && locked.expires_at <= now);
@@ -133,7 +163,7 @@ async fn apply(
     };
     let lives_anew = change.expires_at.is_some() || life.renewal != locked.options.renewal;
     if let Some(options) = &change.options {
-        replace_filter(connection, key, &locked, options, now).await?;
+        replace_filter(connection, key, locked, options, now).await?;
     }
     let options = match &change.options {
         Some(options) => Some(serde_json::to_string(options).map_err(|_| StoreError::Unwritable("options"))?),
@@ -167,14 +197,14 @@ async fn apply(
     }
     let lifecycle = change.options.as_ref().unwrap_or(&locked.options).lifecycle;
     if state == ChannelState::Suspended {
-        wake_suspended(connection, key, &locked, lifecycle, now).await?;
+        wake_suspended(connection, key, locked, lifecycle, now).await?;
     }
     announce(connection, key).await?;
     if change.expires_at.is_some() {
         tell_renewed(connection, key, lifecycle && state.sends(), now).await?;
         own::tell(connection, key, Told::Renewed, json!({}), now).await?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// A new receiver need not wait for what the old one has earned, whether or not the channel is in memory.

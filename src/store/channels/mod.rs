@@ -19,7 +19,7 @@ use diesel::{
 use diesel_async::RunQueryDsl;
 
 pub use self::{
-    change::ChannelChange,
+    change::{ChangeOutcome, ChannelChange},
     moves::{AdvanceOutcome, AdvancedBy, ResumeOutcome, ResumedBy},
     open::{NewChannel, OpenOutcome},
     refilter::PastFilter,
@@ -190,14 +190,7 @@ impl Store {
 
     /// A channel by its key.
     pub async fn channel_by_key(&self, key: ChannelKey) -> StoreResult<Option<ChannelView>> {
-        self.read(move |connection| {
-            Box::pin(async move {
-                let row: Option<ViewRow> =
-                    on!(connection, c => views!().filter(channels::id.eq(key.0)).first(c).await.optional())?;
-                row.map(view).transpose()
-            })
-        })
-        .await
+        self.read(move |connection| Box::pin(by_key(connection, key))).await
     }
 
     /// A channel by its `uid`, of whatever project.
@@ -252,6 +245,12 @@ impl Store {
         })
         .await
     }
+}
+
+async fn by_key(connection: &mut Connection, key: ChannelKey) -> StoreResult<Option<ChannelView>> {
+    let row: Option<ViewRow> =
+        on!(connection, c => views!().filter(channels::id.eq(key.0)).first(c).await.optional())?;
+    row.map(view).transpose()
 }
 
 async fn find(
