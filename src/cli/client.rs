@@ -69,11 +69,17 @@ impl Client {
         let status = answer.status();
         let text = answer.text().await.map_err(unreachable)?;
         if !status.is_success() {
-            return Err(ClientError::Refused { status: status.as_u16(), detail: text });
+            return Err(ClientError::Refused { status: status.as_u16(), detail: detail_of(text) });
         }
         if text.is_empty() {
             return Ok(Value::Null);
         }
         serde_json::from_str(&text).map_err(ClientError::NotJson)
     }
+}
+
+/// What a problem says to people, or the answer as it is.
+fn detail_of(answer: String) -> String {
+    let problem: Option<Value> = serde_json::from_str(&answer).ok();
+    problem.and_then(|problem| Some(problem.get("detail")?.as_str()?.to_owned())).unwrap_or(answer)
 }

@@ -96,7 +96,10 @@ pub struct Seen {
     pub channel_id: String,
     pub channel_uid: String,
     pub project: String,
+    /// That of the notification, or for a notice the last one that there was.
     pub number: i64,
+    /// What kind of notice it was, if it was no notification.
+    pub notice: Option<&'static str>,
     pub attempt: u32,
     pub name: String,
     pub state: String,

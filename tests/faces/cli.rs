@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use watchpost::clock::{Clock as _, SystemClock};
 
@@ -187,6 +187,32 @@ fn a_second_dev_names_the_one_that_runs_and_commands_work_beside_it() {
     // In the middle of the story or after it, it leaves in order.
     first.terminate();
     assert_eq!(beside.json(&["job", "run", "expiry"])["report"]["expired"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dev_shows_what_is_tried_and_warns_only_of_what_is_missed() {
+    let place = Place::new(&[]);
+    let mut dev = place.start(&["dev"]);
+    let address = dev.until("watchpost dev  http://").split(' ').next().unwrap().parse().unwrap();
+    let token = dev.until("  export TOKEN=");
+    dev.until("Notifications as they happen");
+    let post = |path: &str, body: Value| {
+        let ask = Ask::new(address, "POST", path).token(&token).body(body.to_string());
+        async move { ask.send().await }
+    };
+    let bin = format!("http://{address}/dev/bin/demo");
+    let opening = json!({ "id": "mine", "resource": "orders/17", "address": bin });
+    assert_eq!(post("/v1/channels", opening).await.status, 201);
+    assert!(dev.until("  mine  ").starts_with("#1 sync  "), "{}", dev.said);
+    assert_eq!(post("/v1/channels/mine/ping", json!({})).await.status, 202);
+    assert!(dev.until("  mine  ").starts_with("notice  ping  "), "{}", dev.said);
+    let change = |resource: &str| json!({ "resource": resource, "name": "order.changed" });
+    assert_eq!(post("/v1/events", change("orders/18")).await.status, 200);
+    assert_eq!(dev.until("  ! nobody watches "), "orders/18, so nothing was sent");
+    assert_eq!(post("/v1/events", change("orders/17")).await.status, 200);
+    assert!(dev.until("  mine  ").starts_with("#2 exists  order.changed  "), "{}", dev.said);
+    assert_eq!(dev.said.matches("nobody watches").count(), 1, "{}", dev.said);
+    dev.terminate();
 }
 
 #[tokio::test(flavor = "multi_thread")]

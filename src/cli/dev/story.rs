@@ -212,6 +212,10 @@ Notifications as they happen; Ctrl-C ends.",
 
     async fn warn_if_unwatched(&self, resource: ResourceKey) {
         let Ok(Some((path, 0))) = self.app.store.watchers(resource).await else { return };
+        // Every channel leaves an event there, whether or not its owner wants to hear of it.
+        if path.is_own() {
+            return;
+        }
         say(&format!("  ! nobody watches {path}, so nothing was sent"));
         let about_calendars = path.segments().any(|segment| segment == "calendars" || segment == "users");
         if about_calendars {
@@ -222,9 +226,14 @@ Notifications as they happen; Ctrl-C ends.",
 
 /// `#2 exists  calendar.event.created      200   2 ms`
 fn line(seen: &Seen) -> String {
-    let what = if seen.number == 1 { "sync".to_owned() } else { format!("{}  {}", seen.state, seen.name) };
-    let next = seen.next_at.map_or_else(String::new, |_| "   will be tried again".to_owned());
-    format!("#{} {what:36} {}   {} ms{next}", seen.number, result(seen), seen.duration_ms)
+    let what = match (seen.notice, seen.number) {
+        // It has no number of its own.
+        (Some(kind), _) => format!("notice  {kind}"),
+        (None, 1) => "#1 sync".to_owned(),
+        (None, number) => format!("#{number} {}  {}", seen.state, seen.name),
+    };
+    let next = seen.next_at.map_or("", |_| "   will be tried again");
+    format!("{what:39} {}   {} ms{next}", result(seen), seen.duration_ms)
 }
 
 fn result(seen: &Seen) -> String {

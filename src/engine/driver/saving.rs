@@ -24,6 +24,7 @@ impl Driver {
                 channel_uid: channel.uid.clone(),
                 project: channel.project.clone(),
                 number: attempted.attempt.number,
+                notice: attempted.attempt.notice,
                 attempt: attempted.attempt.attempt,
                 name: attempted.name.clone(),
                 state: attempted.state.clone(),
