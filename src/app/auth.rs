@@ -1,8 +1,6 @@
 //! How the server proves itself to a receiver, as a request gives it: checked, its secret sealed for its channel alone,
 //! and never shown again. Where a request sends back what a read has shown, the secret stays.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-
 use super::{App, channels::ChannelError, options::OptionsRequest};
 use crate::{
     domain::{
@@ -12,7 +10,6 @@ use crate::{
         invalid::{FieldError, InField, Invalid},
     },
     signing::auth_place,
-    store::StoreError,
 };
 
 /// As a request gives it.
@@ -59,12 +56,7 @@ impl App {
             }
             check_secret(secret.reveal()).in_field(&field)?;
         }
-        auth.try_map(|secret| {
-            let place = auth_place(project, uid);
-            let sealed = self.keys.sealer.seal(secret.reveal().as_bytes(), &place, self.entropy.bytes());
-            let sealed = sealed.map_err(|_| StoreError::Unwritable("auth"))?;
-            Ok(BASE64_STANDARD.encode(sealed))
-        })
+        Ok(auth.try_map(|secret| self.seal_text(secret.reveal(), &auth_place(project, uid)))?)
     }
 
     /// What a change begins with that leads to the address `to`. What proves the server to one receiver is not carried to

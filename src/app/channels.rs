@@ -131,15 +131,12 @@ impl App {
         let uid = id::channel_uid(now, self.entropy.bytes());
         let id = request.id.clone().unwrap_or_else(|| uid.clone());
         channel::check_id(&id).in_field("id")?;
-        if let Some(token) = &request.token {
-            channel::check_token(token).in_field("token")?;
-        }
+        let token = self.sealed_token(request.token.as_deref(), &principal.project, &uid)?;
         let fixed = FixedOptions {
             ordering: request.ordering,
             signatures: schemes(&request).iter().map(|scheme| scheme.as_str().to_owned()).collect(),
         };
-        let mut options = self.with_options(fixed.into(), request.options.clone())?;
-        self.set_auth(&mut options, request.options.auth.clone(), &principal.project, &uid)?;
+        let options = self.with_options(fixed.into(), request.options.clone(), &principal.project, &uid)?;
         let address = self.address(&request.address, None, "address")?;
         let expires_at =
             self.settings.lifetimes.resolve(request.expiry, now).map_err(ChannelError::Expiry)?;
@@ -155,7 +152,7 @@ impl App {
             resource: path,
             face: request.face,
             address,
-            token: request.token.filter(|token| !token.is_empty()),
+            token,
             format: request.format,
             payload,
             catch_up: request.catch_up.unwrap_or(if payload { CatchUp::All } else { CatchUp::Latest }),
@@ -220,16 +217,14 @@ impl App {
         request: ChangeRequest,
         now: Timestamp,
     ) -> Result<ChannelChange, ChannelError> {
-        if let Some(Some(token)) = &request.token {
-            channel::check_token(token).in_field("token")?;
-        }
-        let auth = request.options.auth.clone();
+        let seal =
+            |token: Option<String>| self.sealed_token(token.as_deref(), &current.project, &current.uid);
+        let token = request.token.map(seal).transpose()?;
         let address = |given: String| self.address(&given, Some(&current.address), "address");
         let address = request.address.map(address).transpose()?;
         let leads_to = address.as_deref().unwrap_or(&current.address);
         let present = Self::options_at(current, leads_to, &request.options)?;
-        let mut options = self.with_options(present, request.options)?;
-        self.set_auth(&mut options, auth, &current.project, &current.uid)?;
+        let options = self.with_options(present, request.options, &current.project, &current.uid)?;
         let expires_at = if request.expiry == Asked::default() && !request.renews {
             None
         } else {
@@ -237,7 +232,7 @@ impl App {
         };
         Ok(ChannelChange {
             address,
-            token: request.token.map(|token| token.filter(|token| !token.is_empty())),
+            token,
             format: request.format,
             payload: request.payload,
             catch_up: request.catch_up,

@@ -23,6 +23,7 @@ pub mod replay;
 pub mod resources;
 pub mod retention;
 pub mod rewrap;
+mod sealing;
 pub mod secrets;
 pub mod signing_keys;
 pub mod stop_all;

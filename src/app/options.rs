@@ -8,12 +8,15 @@ use super::{
     auth::{AuthRequest, NOTHING_BEHIND},
     channels::ChannelError,
 };
-use crate::domain::{
-    channel::{self, ChannelOptions, OnExhausted, Ordering, RateLimit, Redirects, Renewal},
-    filter, headers,
-    hidden::MARK,
-    invalid::{FieldError, InField, Invalid},
-    time::millis_of,
+use crate::{
+    domain::{
+        channel::{self, ChannelOptions, OnExhausted, Ordering, RateLimit, Redirects, Renewal},
+        filter, headers,
+        hidden::MARK,
+        invalid::{FieldError, InField, Invalid},
+        time::millis_of,
+    },
+    signing::header_place,
 };
 
 pub const RETRY_STEPS_MAX: usize = 32;
@@ -39,7 +42,6 @@ pub struct OptionsRequest {
     pub lifecycle: Option<bool>,
     pub lifecycle_address: Option<Option<String>>,
     pub redirects: Option<Redirects>,
-    /// Set by [`App::set_auth`], which knows the channel.
     pub auth: Option<Option<AuthRequest>>,
     pub excerpts: Option<bool>,
 }
@@ -54,22 +56,25 @@ pub struct RetryRequest {
 }
 
 impl App {
-    /// `options` with what the request asks for.
+    /// `options` of the channel `uid` with what the request asks for.
     pub(super) fn with_options(
         &self,
         mut options: ChannelOptions,
         request: OptionsRequest,
+        project: &str,
+        uid: &str,
     ) -> Result<ChannelOptions, ChannelError> {
         if let Some(mut headers) = request.headers {
             for (name, value) in &mut headers {
                 if value == MARK {
-                    let behind = options.headers.get(name).cloned();
-                    *value =
+                    let behind = options.headers.get(name);
+                    let sealed =
                         behind.ok_or_else(|| FieldError::new(format!("headers.{name}"), NOTHING_BEHIND))?;
+                    *value = self.open_text(sealed, &header_place(project, uid, name))?;
                 }
             }
             headers::check(&headers, &self.settings.header_prefix).in_field("headers")?;
-            options.headers = headers;
+            options.headers = self.seal_headers(headers, project, uid)?;
         }
         if let Some(metadata) = request.metadata {
             channel::check_metadata(&metadata).in_field("metadata")?;
@@ -101,6 +106,7 @@ impl App {
         options.lifecycle = request.lifecycle.unwrap_or(options.lifecycle);
         options.redirects = request.redirects.unwrap_or(options.redirects);
         options.excerpts = request.excerpts.unwrap_or(options.excerpts);
+        self.set_auth(&mut options, request.auth, project, uid)?;
         Ok(options)
     }
 }

@@ -1,12 +1,12 @@
 //! A new master key: everything that is sealed under the old one is sealed under the new one. With no server on the
 //! store. Can end anywhere and be begun again.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-
 use crate::{
     domain::channel::ChannelKey,
     entropy::Entropy,
-    signing::{Keys, Rewrapper, SealError, auth_place, secret_place, signing_key_place},
+    signing::{
+        Keys, Rewrapper, SealError, auth_place, header_place, secret_place, signing_key_place, token_place,
+    },
     store::{Lease, LeaseTerm, RewrapBegun, SealedOfChannel, Store, StoreError},
 };
 
@@ -105,11 +105,16 @@ fn reseal(
     }
     if let Some(auth) = resealed.options.auth.take() {
         let place = auth_place(&channel.project, &channel.uid);
-        resealed.options.auth = Some(auth.try_map(|text| {
-            let sealed = BASE64_STANDARD.decode(&text).map_err(|_| SealError)?;
-            let anew = exchange.rewrap(&sealed, &place, entropy.bytes())?;
-            Ok::<_, SealError>(anew.map_or(text, |anew| BASE64_STANDARD.encode(anew)))
-        })?);
+        resealed.options.auth =
+            Some(auth.try_map(|text| exchange.rewrap_text(text, &place, entropy.bytes()))?);
+    }
+    if let Some(token) = resealed.token.take() {
+        let place = token_place(&channel.project, &channel.uid);
+        resealed.token = Some(exchange.rewrap_text(token, &place, entropy.bytes())?);
+    }
+    for (name, value) in &mut resealed.options.headers {
+        let place = header_place(&channel.project, &channel.uid, name);
+        *value = exchange.rewrap_text(std::mem::take(value), &place, entropy.bytes())?;
     }
     Ok((resealed != *channel).then_some(resealed))
 }

@@ -159,6 +159,7 @@ pub struct Channel {
     pub resource_uri: String,
     pub face: Face,
     pub address: String,
+    /// Sealed; shown to the owner and the receiver.
     pub token: Option<String>,
     pub format: Format,
     /// Whether notifications carry the event's data.
@@ -212,7 +213,7 @@ impl Channel {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ChannelOptions {
-    /// Extra request headers, as written by the owner.
+    /// Extra request headers: the names as written by the owner, the values sealed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
     /// Retry steps in milliseconds; empty means the server's own schedule.

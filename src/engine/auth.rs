@@ -22,11 +22,8 @@ impl Proof {
     /// The channel's proof. `Err`: it has one that cannot be used, and must not send without it.
     pub fn of(channel: &Channel, under: &Sealer) -> Result<Option<Self>, Unusable> {
         let Some(auth) = &channel.options.auth else { return Ok(None) };
-        let open = |sealed: &str| {
-            let sealed = BASE64_STANDARD.decode(sealed).map_err(|_| Unusable)?;
-            let opened = under.open(&sealed, &auth_place(&channel.project, &channel.uid));
-            String::from_utf8(opened.map_err(|_| Unusable)?).map_err(|_| Unusable)
-        };
+        let place = auth_place(&channel.project, &channel.uid);
+        let open = |sealed: &str| under.open_text(sealed, &place).map_err(|_| Unusable);
         let fixed = |name: HeaderName, value: String| {
             let mut value = HeaderValue::try_from(value).map_err(|_| Unusable)?;
             value.set_sensitive(true);

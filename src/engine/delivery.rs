@@ -102,7 +102,7 @@ pub async fn deliver(
         Found::Hole { through } => return End::Hole { through },
         Found::Unreadable => return End::Ours { through: send.first },
     };
-    if !target.can_sign() {
+    if !target.is_open() {
         return End::Ours { through };
     }
     if !may_leave(context, guard, target, false) {
@@ -136,7 +136,7 @@ pub async fn tell(context: &Context, guard: &Guard, target: &Target, telling: Te
     let channel = &target.channel;
     let Telling { notice, attempt, seq } = telling;
     let notice_kind = notice.kind;
-    if !target.can_sign() {
+    if !target.is_open() {
         return End::Ours { through: seq };
     }
     if !may_leave(context, guard, target, notice.kind == NoticeKind::Expired) {

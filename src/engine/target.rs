@@ -1,8 +1,11 @@
 //! Where and how one channel's notifications go: what sending needs of a channel, prepared once per revision.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -18,7 +21,7 @@ use crate::{
         time::Timestamp,
     },
     outbound::{Address, EgressPolicy, Origin, Refusal},
-    signing::{Sealer, SigningSecret, secret_place},
+    signing::{SealError, Sealer, SigningSecret, header_place, secret_place, token_place},
 };
 
 /// One revision of a channel. A newer one makes it stale; a request checks that right before it leaves.
@@ -27,8 +30,10 @@ pub struct Target {
     pub channel: Channel,
     /// A refusal at send time means that the policy has changed since the channel was opened.
     pub address: Result<Address, Refusal>,
+    /// What the receiver knows the channel by.
+    token: Result<Option<String>, SealError>,
     /// The owner's own headers.
-    headers: HeaderMap,
+    headers: Result<HeaderMap, SealError>,
     pub secret: Option<SigningSecret>,
     /// Those before it that sign as well, each up to a moment.
     retiring: Vec<(SigningSecret, Timestamp)>,
@@ -60,8 +65,12 @@ impl Target {
             tracing::error!(channel.uid = %channel.uid, "{error}");
         });
         let retiring = retiring.iter().filter_map(|old| Some((open(&old.sealed)?, old.until))).collect();
+        let told = |error: &SealError| tracing::error!(channel.uid = %channel.uid, "{error}");
+        let place = token_place(&channel.project, &channel.uid);
+        let token = channel.token.as_deref().map(|sealed| sealer.open_text(sealed, &place)).transpose();
         Self {
-            headers: owner_headers(&channel, header_prefix),
+            token: token.inspect_err(told),
+            headers: owner_headers(&channel, sealer, header_prefix).inspect_err(told),
             filter: channel.options.filter(&channel.resource_path).map(Arc::new),
             address,
             secret,
@@ -119,9 +128,14 @@ impl Target {
         self.proof.as_ref().ok()?.as_ref().filter(|_| self.is_for_receiver(notice))
     }
 
+    /// What the receiver knows the channel by.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_ref().ok()?.as_deref()
+    }
+
     /// The owner's own headers for whoever gets this.
     pub fn headers(&self, notice: Option<NoticeKind>) -> Option<&HeaderMap> {
-        Some(&self.headers).filter(|_| self.is_for_receiver(notice))
+        self.headers.as_ref().ok().filter(|_| self.is_for_receiver(notice))
     }
 
     /// Only the channel's receiver itself is shown what it was trusted with, not an address elsewhere that is told of
@@ -136,9 +150,10 @@ impl Target {
         self.secret.iter().chain(retiring.map(|(secret, _)| secret))
     }
 
-    /// A channel with a secret that does not open must not send without it.
-    pub fn can_sign(&self) -> bool {
-        self.proof.is_ok() && (self.secret.is_some() || self.channel.sealed_secret.is_none())
+    /// A channel of which something does not open must not send without it.
+    pub fn is_open(&self) -> bool {
+        let has_secret = self.secret.is_some() || self.channel.sealed_secret.is_none();
+        has_secret && self.proof.is_ok() && self.token.is_ok() && self.headers.is_ok()
     }
 }
 
@@ -150,18 +165,24 @@ fn place_of(policy: &EgressPolicy, address: &str) -> (Result<Address, Refusal>, 
 }
 
 /// Checked again on the way out: the row may be older than a rule.
-fn owner_headers(channel: &Channel, header_prefix: &str) -> HeaderMap {
+fn owner_headers(channel: &Channel, sealer: &Sealer, header_prefix: &str) -> Result<HeaderMap, SealError> {
     let mut map = HeaderMap::new();
-    if let Err(invalid) = headers::check(&channel.options.headers, header_prefix) {
-        tracing::warn!(channel.uid = %channel.uid, problem = %invalid, "the channel's own headers are left out");
-        return map;
+    let mut clear = BTreeMap::new();
+    for (name, sealed) in &channel.options.headers {
+        let place = header_place(&channel.project, &channel.uid, name);
+        clear.insert(name.clone(), sealer.open_text(sealed, &place)?);
     }
-    for (name, value) in &channel.options.headers {
-        if let (Ok(name), Ok(value)) =
+    if let Err(invalid) = headers::check(&clear, header_prefix) {
+        tracing::warn!(channel.uid = %channel.uid, problem = %invalid, "the channel's own headers are left out");
+        return Ok(map);
+    }
+    for (name, value) in &clear {
+        if let (Ok(name), Ok(mut value)) =
             (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str()))
         {
+            value.set_sensitive(true);
             map.insert(name, value);
         }
     }
-    map
+    Ok(map)
 }

@@ -20,7 +20,7 @@ pub use self::{
     jwks::{ExternalError, KeySet, KeySetError},
     jwt::{Claims, JwtError, JwtKey, LIFETIME_MAX, TOKEN_BYTES_MAX},
     keys::Keys,
-    seal::{Rewrapper, SealError, Sealer, auth_place, secret_place},
+    seal::{Rewrapper, SealError, Sealer, auth_place, header_place, secret_place, token_place},
     token::{NotificationClaims, body_digest, mint as mint_notification},
     webhook::{SigningSecret, sign},
 };

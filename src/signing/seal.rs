@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use chacha20poly1305::{
     XChaCha20Poly1305, XNonce,
     aead::{Aead, KeyInit, Payload},
@@ -32,6 +33,16 @@ pub fn auth_place(project: &str, channel_uid: &str) -> String {
     format!("{project}|{channel_uid}|auth")
 }
 
+/// Where the token that a channel's receiver is shown belongs.
+pub fn token_place(project: &str, channel_uid: &str) -> String {
+    format!("{project}|{channel_uid}|token")
+}
+
+/// Where the value of a header that a channel's owner has set belongs.
+pub fn header_place(project: &str, channel_uid: &str, name: &str) -> String {
+    format!("{project}|{channel_uid}|header {name}")
+}
+
 /// Opens under one master key and seals under another.
 #[derive(Debug)]
 pub struct Rewrapper<'k> {
@@ -56,6 +67,17 @@ impl<'k> Rewrapper<'k> {
         }
         self.new.seal(&self.old.open(sealed, place)?, place, nonce).map(Some)
     }
+
+    /// The same for sealed text, which is itself where it is under the new key already.
+    pub fn rewrap_text(
+        &self,
+        sealed: String,
+        place: &str,
+        nonce: [u8; NONCE_BYTES],
+    ) -> Result<String, SealError> {
+        let bytes = BASE64_STANDARD.decode(&sealed).map_err(|_| SealError)?;
+        Ok(self.rewrap(&bytes, place, nonce)?.map_or(sealed, |anew| BASE64_STANDARD.encode(anew)))
+    }
 }
 
 impl Sealer {
@@ -74,6 +96,16 @@ impl Sealer {
         let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(SealError)?;
         let payload = Payload { msg: ciphertext, aad: place.as_bytes() };
         self.0.decrypt(&XNonce::from(*nonce), payload).map_err(|_| SealError)
+    }
+
+    /// Text, sealed and in base64, as columns of text have it.
+    pub fn seal_text(&self, text: &str, place: &str, nonce: [u8; NONCE_BYTES]) -> Result<String, SealError> {
+        self.seal(text.as_bytes(), place, nonce).map(|sealed| BASE64_STANDARD.encode(sealed))
+    }
+
+    pub fn open_text(&self, sealed: &str, place: &str) -> Result<String, SealError> {
+        let sealed = BASE64_STANDARD.decode(sealed).map_err(|_| SealError)?;
+        String::from_utf8(self.open(&sealed, place)?).map_err(|_| SealError)
     }
 }
 

@@ -32,6 +32,7 @@ pub struct SealedOfChannel {
     pub key: ChannelKey,
     pub project: String,
     pub uid: String,
+    pub token: Option<String>,
     pub secret: Option<Vec<u8>>,
     pub retiring: Vec<RetiringSecret>,
     pub options: ChannelOptions,
@@ -46,7 +47,7 @@ pub enum RewrapBegun {
     Another,
 }
 
-type SealedRow = (i64, String, String, Option<Vec<u8>>, Option<String>, String);
+type SealedRow = (i64, String, String, Option<String>, Option<Vec<u8>>, Option<String>, String);
 
 impl Store {
     /// Begins a walk to the key with the fingerprint `to`, or goes on with it.
@@ -116,6 +117,7 @@ impl Store {
                             channels::id,
                             channels::project,
                             channels::uid,
+                            channels::token,
                             channels::sealed_secret,
                             channels::retiring_secrets,
                             channels::options,
@@ -142,6 +144,7 @@ impl Store {
                     on!(connection, c => {
                         diesel::update(channels::table.find(channel.key.0))
                             .set((
+                                channels::token.eq(&channel.token),
                                 channels::sealed_secret.eq(&channel.secret),
                                 channels::retiring_secrets.eq(&retiring),
                                 channels::options.eq(&options),
@@ -174,11 +177,12 @@ impl Store {
     }
 }
 
-fn sealed((key, project, uid, secret, retiring, options): SealedRow) -> StoreResult<SealedOfChannel> {
+fn sealed((key, project, uid, token, secret, retiring, options): SealedRow) -> StoreResult<SealedOfChannel> {
     Ok(SealedOfChannel {
         key: ChannelKey(key),
         project,
         uid,
+        token,
         secret,
         retiring: read_retiring(retiring.as_deref())?,
         options: serde_json::from_str(&options).map_err(|_| StoreError::Unreadable("options"))?,

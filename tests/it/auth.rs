@@ -115,17 +115,31 @@ async fn what_was_read_can_be_sent_back(kind: Kind) {
 
 async fn a_secret_of_another_channel_does_not_open(kind: Kind) {
     let app = TestApp::start(kind).await;
-    let (receiver, other) = (Receiver::start().await, Receiver::start().await);
-    opened(&app, &receiver, "a", json!({ "type": "bearer", "token": SECRET })).await;
-    opened(&app, &other, "b", json!({ "type": "bearer", "token": "another" })).await;
-    app.settle().await;
-    let theirs = "(select options from channels where channel_id = 'a')";
-    app.base.run(&format!("update channels set options = {theirs} where channel_id = 'b'")).await;
-    assert_eq!(app.patch("b", json!({ "token": "t" })).await.status, 200);
-    app.publish_many(RESOURCE, "order.changed", 1).await;
-    receiver.wait_for(2).await;
-    app.stop_channel("a").await;
-    assert_eq!(other.received().len(), 1, "nothing leaves without its proof: {}", other.transcript());
+    let sealed = |secret: &str| {
+        [
+            ("options", json!({ "auth": { "type": "bearer", "token": secret } })),
+            ("options", json!({ "headers": { "X-Key": secret } })),
+            ("token", json!({ "token": secret })),
+        ]
+    };
+    for (at, ((column, theirs), (_, own))) in sealed(SECRET).into_iter().zip(sealed("another")).enumerate() {
+        let (receiver, other) = (Receiver::start().await, Receiver::start().await);
+        let (a, b) = (format!("a{at}"), format!("b{at}"));
+        for (id, receiver, fields) in [(&a, &receiver, theirs), (&b, &other, own)] {
+            let mut opening = json!({ "id": id, "resource": RESOURCE, "address": receiver.url("/") });
+            opening.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            app.open(opening).await;
+        }
+        app.settle().await;
+        let theirs = format!("(select {column} from channels where channel_id = '{a}')");
+        app.base.run(&format!("update channels set {column} = {theirs} where channel_id = '{b}'")).await;
+        assert_eq!(app.patch(&b, json!({ "payload": false })).await.status, 200);
+        app.publish_many(RESOURCE, "order.changed", 1).await;
+        receiver.wait_for(2).await;
+        app.stop_channel(&a).await;
+        assert_eq!(other.received().len(), 1, "nothing leaves without it: {}", other.transcript());
+        app.stop_channel(&b).await;
+    }
 }
 
 async fn an_address_elsewhere_gets_no_credentials(kind: Kind) {

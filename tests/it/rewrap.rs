@@ -31,7 +31,8 @@ async fn opened(app: &TestApp, receiver: &Receiver) -> Vec<String> {
     let mut secrets = Vec::new();
     for id in ["a", "b"] {
         let opening = json!({ "id": id, "resource": RESOURCE, "address": receiver.url("/"),
-                              "signatures": ["v1", "v1a"], "auth": { "type": "bearer", "token": "t0ken" } });
+                              "signatures": ["v1", "v1a"], "auth": { "type": "bearer", "token": "t0ken" },
+                              "token": "tenant=7", "headers": { "X-Key": "k3y" } });
         secrets.push(app.open(opening).await["secret"].as_str().unwrap().to_owned());
     }
     app.open(json!({ "id": "u", "resource": RESOURCE, "address": receiver.url("/"), "signatures": [] }))
@@ -56,6 +57,8 @@ async fn assert_goes_on(app: &TestApp, receiver: &Receiver, secrets: &[String]) 
     assert!(accepts(&secrets[0], by("a")) && accepts(&secrets[2], by("a")) && accepts(&secrets[1], by("b")));
     for id in ["a", "b"] {
         assert_eq!(by(id).header("authorization"), Some("Bearer t0ken"));
+        assert_eq!(by(id).header("watchpost-channel-token"), Some("tenant=7"));
+        assert_eq!(by(id).header("x-key"), Some("k3y"));
         assert!(by(id).webhook_signature().unwrap().contains("v1a,"));
     }
     assert_eq!(by("u").webhook_signature(), None);

@@ -26,7 +26,7 @@ pub(super) fn render(notification: &Notification<'_>) -> Rendered {
     put(&mut headers, RESOURCE_ID, &channel.resource_id);
     put(&mut headers, RESOURCE_URI, &channel.resource_uri);
     put(&mut headers, CHANNEL_EXPIRATION, &channel.expires_at.to_http_date());
-    if let Some(token) = &channel.token {
+    if let Some(token) = notification.target.token() {
         put(&mut headers, CHANNEL_TOKEN, token);
     }
     match &notification.subject {

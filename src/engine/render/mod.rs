@@ -204,7 +204,7 @@ fn common(notification: &Notification<'_>, own: &OwnHeaders, headers: &mut Heade
     }
     if channel.format != Format::Google {
         put(headers, own.channel_id.clone(), &channel.id);
-        if let Some(token) = &channel.token {
+        if let Some(token) = notification.target.token() {
             put(headers, own.channel_token.clone(), token);
         }
     }

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{GoogleError, authenticate, read_body, selection};
 use crate::{
     app::{
+        App,
         channels::{OpenRequest, Opened},
         options::OptionsRequest,
     },
@@ -38,9 +39,10 @@ pub async fn handle(
     let address = open.address.clone();
     let opened = web.app.open_channel(&principal, open).await;
     let opened = opened.map_err(|error| GoogleError::of_channel(error, &address))?;
-    Ok(HttpResponse::Ok()
-        .content_type("application/json; charset=UTF-8")
-        .body(channel_json(&opened, claims.then(|| web.app.claim_url(&opened.channel))).to_string() + "\n"))
+    Ok(HttpResponse::Ok().content_type("application/json; charset=UTF-8").body(
+        channel_json(&web.app, &opened, claims.then(|| web.app.claim_url(&opened.channel))).to_string()
+            + "\n",
+    ))
 }
 
 /// What a watch asks for, and whether its answer shall show the claim URL.
@@ -105,7 +107,7 @@ fn read_channel(body: &[u8], resource: &str, query: Option<String>) -> Result<As
 }
 
 /// What Google answers, and the secret or the claim URL where they were asked for. `expiration` is a string: an int64 in JSON.
-fn channel_json(opened: &Opened, claim_url: Option<String>) -> serde_json::Value {
+fn channel_json(app: &App, opened: &Opened, claim_url: Option<String>) -> serde_json::Value {
     let channel = &opened.channel;
     let mut answer = json!({
         "kind": "api#channel",
@@ -114,8 +116,8 @@ fn channel_json(opened: &Opened, claim_url: Option<String>) -> serde_json::Value
         "resourceUri": channel.resource_uri,
         "expiration": channel.expires_at.as_millis().to_string(),
     });
-    if let Some(token) = &channel.token {
-        answer["token"] = token.as_str().into();
+    if let Some(token) = app.token(channel) {
+        answer["token"] = token.into();
     }
     if let Some(secret) = &opened.secret {
         answer["params"]["secret"] = secret.reveal().into();

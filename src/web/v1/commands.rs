@@ -37,13 +37,13 @@ const BODY_BYTES_MAX: usize = PING_BYTES_MAX + 16 * 1_024;
 pub async fn pause(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web).await?;
     let view = web.app.pause_channel(&principal, &id).await?;
-    Ok(json_answer(StatusCode::OK, &view_json(&view)))
+    Ok(json_answer(StatusCode::OK, &view_json(&web.app, &view)))
 }
 
 pub async fn resume(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web).await?;
     let view = web.app.resume_channel(&principal, &id).await?;
-    Ok(json_answer(StatusCode::OK, &view_json(&view)))
+    Ok(json_answer(StatusCode::OK, &view_json(&web.app, &view)))
 }
 
 pub async fn skip(
@@ -58,7 +58,7 @@ pub async fn skip(
     let through = body.take_required_whole_number("throughNumber")?;
     body.finish()?;
     let view = web.app.skip(&principal, &id, through).await?;
-    Ok(json_answer(StatusCode::OK, &view_json(&view)))
+    Ok(json_answer(StatusCode::OK, &view_json(&web.app, &view)))
 }
 
 pub async fn rotate_claim(
@@ -124,7 +124,7 @@ pub async fn renew(
     };
     let change = ChangeRequest { expiry, renews: true, ..ChangeRequest::default() };
     let view = web.app.change_channel(&principal, &id, change).await?;
-    Ok(json_answer(StatusCode::OK, &view_json(&view)))
+    Ok(json_answer(StatusCode::OK, &view_json(&web.app, &view)))
 }
 
 pub async fn ping(
@@ -164,7 +164,7 @@ pub async fn replay(
     };
     body.finish()?;
     let (replay_id, view) = web.app.replay(&principal, &id, from).await?;
-    let mut shown = view_json(&view);
+    let mut shown = view_json(&web.app, &view);
     shown["replayId"] = replay_id.into();
     Ok(json_answer(StatusCode::OK, &shown))
 }

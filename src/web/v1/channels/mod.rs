@@ -122,7 +122,7 @@ async fn replace(
         options: in_full(open.options),
     };
     let changed = app.change_channel(principal, id, change).await?;
-    Ok(json_answer(StatusCode::OK, &view_json(&changed)))
+    Ok(json_answer(StatusCode::OK, &view_json(app, &changed)))
 }
 
 /// A PUT says everything: what it leaves out is the default again.
@@ -147,7 +147,7 @@ fn in_full(given: OptionsRequest) -> OptionsRequest {
 pub async fn get(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {
     let principal = authenticate(&request, &web).await?;
     let detail = web.app.channel_detail(&principal, &id).await?;
-    Ok(json_answer(StatusCode::OK, &detail_json(&detail)))
+    Ok(json_answer(StatusCode::OK, &detail_json(&web.app, &detail)))
 }
 
 pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, Problem> {
@@ -171,7 +171,10 @@ pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, 
     let views = web.app.list_channels(&principal, filter).await?;
     let full = i64::try_from(views.len()).is_ok_and(|rows| rows == limit);
     let next = views.last().filter(|_| full).map(|view| page_token(view.channel.key.0));
-    Ok(json_answer(StatusCode::OK, &page(&views.iter().map(view_json).collect::<Vec<_>>(), next)))
+    Ok(json_answer(
+        StatusCode::OK,
+        &page(&views.iter().map(|view| view_json(&web.app, view)).collect::<Vec<_>>(), next),
+    ))
 }
 
 /// Labels by which a list may be narrowed at once.
@@ -204,7 +207,7 @@ pub async fn patch(
     let bytes = body::read(payload, BODY_BYTES_MAX, &web.app.clock).await?;
     let change = read_change(Object::parse(&bytes)?)?;
     let changed = web.app.change_channel(&principal, &id, change).await?;
-    Ok(json_answer(StatusCode::OK, &view_json(&changed)))
+    Ok(json_answer(StatusCode::OK, &view_json(&web.app, &changed)))
 }
 
 pub async fn delete(request: HttpRequest, id: Path<String>, web: Data<Web>) -> Result<HttpResponse, Problem> {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(super) fn opened_json(app: &App, opened: &Opened) -> Value {
-    let mut shown = channel_json(&opened.channel);
+    let mut shown = channel_json(app, &opened.channel);
     shown["claimUrl"] = app.claim_url(&opened.channel).into();
     if let Some(secret) = &opened.secret {
         shown["secret"] = secret.reveal().into();
@@ -25,7 +25,7 @@ pub(super) fn opened_json(app: &App, opened: &Opened) -> Value {
     shown
 }
 
-fn channel_json(channel: &Channel) -> Value {
+fn channel_json(app: &App, channel: &Channel) -> Value {
     let headers: BTreeMap<&str, &str> =
         channel.options.headers.keys().map(|name| (name.as_str(), MARK)).collect();
     json!({
@@ -36,7 +36,7 @@ fn channel_json(channel: &Channel) -> Value {
         "resourceUri": channel.resource_uri,
         "subject": channel.subject,
         "address": mask_query(&channel.address),
-        "token": channel.token,
+        "token": app.token(channel),
         "format": channel.format.as_str(),
         "payload": channel.payload,
         "ordering": channel.options.ordering.as_str(),
@@ -90,8 +90,8 @@ fn duration_json(millis: u64) -> String {
     format_duration(Duration::from_millis(millis))
 }
 
-pub(in crate::web::v1) fn view_json(view: &ChannelView) -> Value {
-    let mut shown = channel_json(&view.channel);
+pub(in crate::web::v1) fn view_json(app: &App, view: &ChannelView) -> Value {
+    let mut shown = channel_json(app, &view.channel);
     let cursor = &view.cursor;
     // Before the sync is through, the cursor stands in front of the channel's first number.
     let number = view.channel.number_of(cursor.seq);
@@ -108,8 +108,8 @@ pub(in crate::web::v1) fn view_json(view: &ChannelView) -> Value {
 }
 
 /// One channel in full, as a list does not show it.
-pub(super) fn detail_json(detail: &ChannelDetail) -> Value {
-    let mut shown = view_json(&detail.view);
+pub(super) fn detail_json(app: &App, detail: &ChannelDetail) -> Value {
+    let mut shown = view_json(app, &detail.view);
     shown["lastAttempt"] = detail.last_attempt.as_ref().map_or(Value::Null, attempt_json);
     let cursor = &mut shown["cursor"];
     cursor["oldestPendingAt"] = detail.oldest_pending_at.map(Timestamp::to_rfc3339).into();
