@@ -43,7 +43,7 @@ async fn is_unavailable(store: &Store, opened: &Channel, round: usize) {
             unavailable(store.open_channel(new, at(0))),
             unavailable(store.channel(everybody(), "c".into())),
             unavailable(store.channels(everybody(), few)),
-            unavailable(changed(&store, opened.key, ChannelChange::default(), at(0))),
+            unavailable(changed(store, opened.key, ChannelChange::default(), at(0))),
             unavailable(store.checkpoint(attempts)),
             unavailable(store.due_channels(at(0), None, 1)),
             unavailable(store.busy_resources(ResourceKey(0), 1)),
