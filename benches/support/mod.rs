@@ -1,0 +1,3 @@
+//! What the load harnesses share.
+
+pub(crate) mod server;
