@@ -18,14 +18,17 @@ use actix_web::{
     http::StatusCode,
     web::{self, ServiceConfig},
 };
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
 
 pub use self::{api_keys::key_json as api_key_json, problem::Problem};
 use super::{Web, extract::bearer};
+pub(super) use crate::domain::place::page_token;
 use crate::{
     app::Principal,
-    domain::invalid::{FieldError, Invalid},
+    domain::{
+        invalid::{FieldError, Invalid},
+        place,
+    },
 };
 
 /// Each route by its method, so that what is not registered here falls through to the Google face.
@@ -80,16 +83,9 @@ pub(super) fn json_answer(status: StatusCode, body: &impl Serialize) -> HttpResp
     }
 }
 
-/// An opaque place in a list.
-pub(super) fn page_token(key: i64) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(format!("p{key}"))
-}
-
 pub(super) fn read_page_token(token: Option<&str>) -> Result<Option<i64>, FieldError> {
     let Some(token) = token else { return Ok(None) };
-    let text = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let key = text.and_then(|text| text.strip_prefix('p').and_then(|key| key.parse().ok()));
     let wrong =
         || FieldError::new("pageToken", Invalid::Rule("be a token that a list of the same kind has given"));
-    key.map(Some).ok_or_else(wrong)
+    place::read_page_token(token).map(Some).ok_or_else(wrong)
 }
