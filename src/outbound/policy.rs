@@ -327,6 +327,10 @@ impl Address {
         destination: Destination,
     ) -> Result<Self, Refusal> {
         let host = url.host_str().ok_or(Refusal::NoHost)?;
+        // What is escaped grows, and the stored form is judged again at every send.
+        if url.as_str().len() > ADDRESS_BYTES_MAX {
+            return Err(Refusal::TooLong);
+        }
         // The client sends an `http::Uri`: what that reads differently, or not at all, goes nowhere.
         let uri: http::Uri = url.as_str().parse().map_err(|_| Refusal::Unparsable)?;
         if uri.host() != Some(host) || uri.scheme_str() != Some(url.scheme()) || uri.port_u16() != url.port()
