@@ -371,6 +371,10 @@ fn check_letters(raw: &str) -> Result<(), Refusal> {
 fn strip_trailing_dot(url: &mut Url) -> Result<(), Refusal> {
     let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
     let Some(name) = name.strip_suffix('.') else { return Ok(()) };
+    if name.ends_with('.') {
+        // Numbers before two dots are a name to the parser, and before one they are an IP address.
+        return Err(Refusal::Unparsable);
+    }
     let name = name.to_owned();
     url.set_host(Some(&name)).map_err(|_| Refusal::Unparsable)
 }
