@@ -3,7 +3,7 @@
 //! The table of forbidden networks is written out once more, in the registry's own words and by other means than the
 //! policy's, so that a slip in one of them shows.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use watchpost::{
     domain::egress::Ports,
@@ -118,19 +118,17 @@ fn without_dot(host: &str) -> &str {
 
 fn is_forbidden(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(ip) => is_between(ip, &FORBIDDEN_IPV4),
+        IpAddr::V4(_) => is_between(ip, &FORBIDDEN_IPV4),
         // Spells an IPv4 address, which the sender connects to.
-        IpAddr::V6(ip) if ip.segments()[..6] == [0, 0, 0, 0, 0, 0xffff] => {
-            let [.., a, b, c, d] = ip.octets();
-            is_between(Ipv4Addr::new(a, b, c, d), &FORBIDDEN_IPV4)
+        IpAddr::V6(v6) if v6.segments()[..6] == [0, 0, 0, 0, 0, 0xffff] => {
+            let [.., a, b, c, d] = v6.octets();
+            is_between(Ipv4Addr::new(a, b, c, d).into(), &FORBIDDEN_IPV4)
         }
-        IpAddr::V6(ip) => is_between::<Ipv6Addr>(ip, &FORBIDDEN_IPV6),
+        IpAddr::V6(_) => is_between(ip, &FORBIDDEN_IPV6),
     }
 }
 
-fn is_between<T: std::str::FromStr<Err = std::net::AddrParseError> + Ord>(
-    ip: T,
-    ranges: &[(&str, &str)],
-) -> bool {
-    ranges.iter().any(|(first, last)| (first.parse().unwrap()..=last.parse().unwrap()).contains(&ip))
+fn is_between(ip: IpAddr, ranges: &[(&str, &str)]) -> bool {
+    let address = |text: &str| text.parse::<IpAddr>().unwrap();
+    ranges.iter().any(|(first, last)| (address(first)..=address(last)).contains(&ip))
 }

@@ -42,7 +42,7 @@ pub fn check(input: &[u8]) {
         assert!(!NOBODYS.contains(&lower.as_str()), "{name}");
         assert_eq!(HeaderName::from_bytes(name.as_bytes()).unwrap().as_str(), lower);
         assert_eq!(HeaderValue::from_str(value).unwrap().to_str().unwrap(), value);
-        wire += &format!("{name}: {value}\r\n");
+        wire.extend([name, ": ", value, "\r\n"]);
         total += name.len() + value.len();
     }
     assert!(total <= 8 * 1_024);

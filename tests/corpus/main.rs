@@ -6,6 +6,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::as_conversions,
     clippy::print_stderr,
     reason = "test code: a broken expectation is a failed test"
 )]
@@ -103,9 +104,8 @@ fn run(target: &str, check: fn(&[u8]), more: Vec<Vec<u8>>) {
 }
 
 fn passes(check: fn(&[u8]), input: &[u8], what: &str) {
-    if panic::catch_unwind(|| check(input)).is_err() {
-        panic!("{what} fails: b\"{}\"", input.escape_ascii());
-    }
+    let passed = panic::catch_unwind(|| check(input)).is_ok();
+    assert!(passed, "{what} fails: b\"{}\"", input.escape_ascii());
 }
 
 #[expect(
