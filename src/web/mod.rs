@@ -13,7 +13,9 @@ mod jwks;
 mod limits;
 mod openapi;
 mod ops;
+mod unread;
 mod v1;
+mod welcome;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -22,7 +24,7 @@ use actix_web::{
     web::{Data, ServiceConfig},
 };
 
-pub use self::v1::api_key_json;
+pub use self::{unread::close_on_unread, v1::api_key_json};
 use self::{guesses::Guesses, limits::Limits};
 use crate::{
     app::App,
@@ -69,10 +71,16 @@ impl Web {
     }
 }
 
-/// All routes, without a socket, so that tests can read them.
-pub fn routes(config: &mut ServiceConfig, web: &Web) {
+/// What only whoever runs the server needs to reach.
+pub fn ops_routes(config: &mut ServiceConfig, web: &Web) {
     config.app_data(Data::new(web.clone()));
     ops::routes(config);
+}
+
+/// The faces.
+pub fn routes(config: &mut ServiceConfig, web: &Web) {
+    config.app_data(Data::new(web.clone()));
+    welcome::routes(config);
     claims::routes(config);
     jwks::routes(config);
     openapi::routes(config);
