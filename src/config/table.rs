@@ -66,7 +66,7 @@ pub static SETTINGS: [Setting; 50] = [
     Setting::open(
         "TRUSTED_PROXIES",
         "",
-        "Networks of proxies whose X-Forwarded-For counts, separated by commas; everybody else's is ignored",
+        "Networks of proxies whose X-Forwarded-For and Forwarded count, separated by commas; everybody else's are ignored",
     ),
     Setting::open(
         "OPS_LISTEN",

@@ -68,7 +68,13 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
 }
 
 async fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {
-    let principal = web.app.authenticate(|| bearer(request)).await?;
+    let principal = match web.app.authenticate(|| bearer(request)).await {
+        Ok(principal) => principal,
+        Err(error) => match web.wrong_credential(request, error) {
+            Some(wait) => return Err(Problem::too_many("too many wrong credentials", wait)),
+            None => return Err(error.into()),
+        },
+    };
     match web.limits.take(&principal.project, &principal.subject, web.app.now()) {
         Some(wait) => Err(Problem::too_many("this caller asks too often", wait)),
         None => Ok(principal),
