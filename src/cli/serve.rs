@@ -59,11 +59,16 @@ fn announce(config: &Config, server: &Server) {
     for hole in holes(config) {
         say(&format!("open in the egress policy: {hole}"));
     }
+    announce_probes(server);
+    say(&format!("listening on http://{}", server.address));
+}
+
+/// Where the probes are, if they have a listener of their own.
+pub fn announce_probes(server: &Server) {
     if let Some(address) = server.ops_address {
         let open = if address.ip().to_canonical().is_loopback() { "" } else { ", open beyond loopback" };
         say(&format!("probes on http://{address}{open}"));
     }
-    say(&format!("listening on http://{}", server.address));
 }
 
 /// The absolute path, or the database without its credentials.

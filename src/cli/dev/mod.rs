@@ -8,7 +8,7 @@ use std::{net::TcpListener, sync::Arc};
 
 use super::{
     Failure, Outcome, say,
-    serve::{Interrupts, store_name},
+    serve::{Interrupts, announce_probes, store_name},
     server::{Limits, Parts, Server, bind},
 };
 use crate::{
@@ -61,6 +61,7 @@ pub async fn run(args: Args) -> Outcome {
         store_name(&config.database),
         bin::PATH
     ));
+    announce_probes(&server);
     let story = story::Story::new(&server, &config, bin)?;
     let told = async {
         story.tell().await?;

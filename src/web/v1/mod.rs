@@ -68,13 +68,11 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
 }
 
 async fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {
-    let principal = match web.app.authenticate(|| bearer(request)).await {
-        Ok(principal) => principal,
-        Err(error) => match web.wrong_credential(request, error) {
-            Some(wait) => return Err(Problem::too_many("too many wrong credentials", wait)),
-            None => return Err(error.into()),
-        },
+    let refused = |error| match web.wrong_credential(request, error) {
+        Some(wait) => Problem::too_many("too many wrong credentials", wait),
+        None => error.into(),
     };
+    let principal = web.app.authenticate(|| bearer(request)).await.map_err(refused)?;
     match web.limits.take(&principal.project, &principal.subject, web.app.now()) {
         Some(wait) => Err(Problem::too_many("this caller asks too often", wait)),
         None => Ok(principal),
