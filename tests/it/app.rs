@@ -16,7 +16,7 @@ use tokio::{
     sync::OnceCell,
 };
 use watchpost::{
-    cli::server::{Parts, Server, bind},
+    cli::server::{Limits, Parts, Server, bind},
     clock::{Clock as _, ManualClock, SharedClock},
     config::Config,
     domain::time::Timestamp,
@@ -168,7 +168,9 @@ impl TestApp {
             config: Config::from_pairs(&pairs).unwrap(),
             clock: self.real_clock.clone().unwrap_or_else(|| Arc::clone(&self.clock) as SharedClock),
             entropy: SeededEntropy::new(SEED.fetch_add(1, Ordering::Relaxed)),
-            listener: bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap(),
+            listener: bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "LISTEN").unwrap(),
+            ops_listener: None,
+            limits: Limits::default(),
             extra: None,
             pulse: false,
         };
