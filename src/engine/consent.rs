@@ -53,7 +53,7 @@ pub enum Consent {
         reached: Option<Destination>,
     },
     /// An answer that says more than no: that it is gone, or overloaded.
-    Answered(Answer),
+    Answered(Box<Answer>),
     Failed(SendError),
 }
 
@@ -149,7 +149,7 @@ impl State {
             (Ok((answer, false)), Question::Challenge) => {
                 self.challenges.end(host);
                 match outcome::of_status(answer.status) {
-                    Verdict::Gone | Verdict::Overloaded => Consent::Answered(answer),
+                    Verdict::Gone | Verdict::Overloaded => Consent::Answered(Box::new(answer)),
                     _ => Consent::Refused { reached: answer.reached },
                 }
             }

@@ -223,7 +223,7 @@ async fn request(
             asked = reached;
             Err(SendError::NoConsent)
         }
-        (Consent::Answered(answer), _) => Ok(answer),
+        (Consent::Answered(answer), _) => Ok(*answer),
         (Consent::Failed(error), _) => Err(error),
         (Consent::Given, Err(refusal)) => Err(SendError::Forbidden(*refusal)),
     };

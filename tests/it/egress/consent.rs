@@ -35,6 +35,9 @@ async fn open(app: &TestApp, id: &str, address: &str) {
     app.settle().await;
 }
 
+/// What a receiver makes of a request.
+type Answers = fn(&Received) -> Answer;
+
 /// Methods and what was asked or told, in order.
 fn story(receiver: &Receiver) -> Vec<String> {
     let line = |request: &Received| match (request.challenge(), request.event()) {
@@ -130,7 +133,7 @@ async fn a_new_address_is_asked_anew_and_projects_by_themselves(kind: Kind) {
 
 async fn a_server_that_sends_back_what_it_gets_has_not_agreed(kind: Kind) {
     let app = app(kind, "challenge").await;
-    let answers: [(&str, fn(&Received) -> Answer); 5] = [
+    let answers: [(&str, Answers); 5] = [
         ("echo", |request| Answer::ok().with_body(request.body.clone())),
         ("wrapped", |request| {
             let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
