@@ -61,7 +61,7 @@ pub enum Consent {
 enum Question {
     /// CloudEvents': is our origin allowed to send?
     Origin,
-    /// What a text is that only who reads this knows.
+    /// Our own: what is the text in here?
     Challenge,
 }
 

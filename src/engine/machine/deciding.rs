@@ -201,6 +201,12 @@ impl Lane {
         self.hold = wait;
     }
 
+    /// Another host is not left alone: what is left of the wait is no longer than trouble of our own makes it.
+    pub(super) fn shorten_hold(&mut self, now: Timestamp) {
+        let longest = self.terms.schedule.first_delay().max(OURS_WAIT);
+        self.hold_until = self.hold_until.map(|due| due.min(now.plus(longest)));
+    }
+
     /// Brings waits that are longer than any wait can be, which a clock has written that has been set back since,
     /// down to the longest, once: measured against every new `now` they would never end.
     pub(super) fn rein_in(&mut self, now: Timestamp) {

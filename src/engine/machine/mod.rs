@@ -327,7 +327,7 @@ impl Lane {
                 self.terms = terms;
                 self.alive &= self.terms.probing;
                 if readdressed {
-                    self.hold_until = None;
+                    self.shorten_hold(now);
                     self.try_at_once(now);
                     match &mut self.phase {
                         Phase::InFlight(flight) => flight.readdressed = true,

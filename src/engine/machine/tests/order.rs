@@ -98,8 +98,10 @@ fn a_host_that_is_left_alone_holds_the_lane_until_it_leads_elsewhere() {
     assert_eq!(lane.step(Input::Outcome(left_alone), NOW), [Action::WakeAt(NOW.plus(wait))]);
     let later = NOW.plus(Duration::from_mins(10));
     let changed = Input::Changed { terms: terms(), readdressed: true };
-    assert_eq!(lane.step(changed, later), [Action::AskSlot]);
-    assert_eq!(send(&mut lane, later).attempt, 1);
+    let soon = later.plus(OURS_WAIT);
+    assert_eq!(lane.step(changed, later), [Action::WakeAt(soon)]);
+    lane.step(Input::Time, soon);
+    assert_eq!(send(&mut lane, soon).attempt, 1);
 }
 
 #[test]
