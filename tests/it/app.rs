@@ -302,8 +302,7 @@ impl TestApp {
     async fn canary(&self) -> &Canary {
         let made = self.canary.get_or_init(|| async {
             let receiver = Receiver::start().await;
-            // It agrees to whatever it is asked, by repeating it.
-            receiver.answer_with(|request| Answer::ok().with_body(request.body.clone()));
+            receiver.answer_with(Answer::agreeing);
             let opening = json!({ "resource": "canary", "address": receiver.url("/"), "ttlSeconds": 2_592_000,
                                   "renewal": "auto", "retry": { "schedule": ["0s"] } });
             self.open(opening).await;
