@@ -14,6 +14,7 @@ test: ## Set up what is missing, then format check, lints and every test on both
 	scripts/setup.sh
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+	@scripts/deny.sh
 	cargo test --locked --no-fail-fast
 
 lint: ## The format check and the lints alone

@@ -9,7 +9,10 @@ use super::{
     issuer::{Issuer, IssuerError},
 };
 use crate::{
-    domain::resource::{ResourcePath, ResourcePattern},
+    domain::{
+        issuer::ClaimsError,
+        resource::{ResourcePath, ResourcePattern},
+    },
     signing::{JwtError, api_key_hash},
     store::Owner,
 };
@@ -82,6 +85,8 @@ pub enum AccessError {
     Missing,
     #[error("the credentials are not valid")]
     Invalid,
+    #[error("the credentials have expired")]
+    Expired,
     #[error("the credentials lack the scope {}", .0.as_str())]
     Scope(Scope),
     #[error("the credentials do not allow this resource")]
@@ -171,6 +176,7 @@ impl App {
         let claims = match by_operator.or_else(|_| self.keys.jwt.verify(token, now)) {
             Ok(claims) => claims,
             Err(JwtError::Invalid) => return self.principal_of_issuer(token).await,
+            Err(JwtError::Expired) => return Err(AccessError::Expired),
             Err(error) => return Err(refused(&error)),
         };
         let scopes = claims.scope.split_ascii_whitespace().filter_map(Scope::parse);
@@ -186,6 +192,7 @@ impl App {
             Err(IssuerError::Unavailable) => return Err(AccessError::Unavailable),
             // What no issuer signs may be known elsewhere.
             Err(IssuerError::Token(_)) => return self.principal_of_authorizer(token).await,
+            Err(IssuerError::Claims(ClaimsError::Expired)) => return Err(AccessError::Expired),
             Err(IssuerError::Claims(error)) => return Err(refused(&error)),
         };
         let scopes = outside_scopes(&bearer.scopes);

@@ -1,16 +1,20 @@
 //! Whoever authorizes: a service of the operator's that says who the bearer of a credential is, and whether they may
 //! watch. Asked only about callers whose credential does not say it itself, and its answers are kept for a minute at
-//! most, under keys from which no credential can be read.
+//! most, under keys from which no credential can be read. The same question is asked once, however many wait for it.
+
+mod answers;
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::OnceCell;
 
+use self::answers::{Answers, Key};
 use super::access::AccessError;
 use crate::{
     clock::SharedClock,
@@ -26,8 +30,6 @@ pub const ANSWER_BYTES_MAX: usize = 16 * 1_024;
 const KEPT_MAX: Duration = Duration::from_mins(1);
 /// So that a refused client that insists is no load.
 const REFUSAL_KEPT: Duration = Duration::from_secs(5);
-/// Answers that are remembered; beyond, those that are over are forgotten first, then all.
-const ANSWERS_MAX: usize = 10_000;
 
 /// What a caller is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +101,14 @@ pub struct Authorizer {
     clock: SharedClock,
     /// Of this process alone.
     hash_key: [u8; 32],
-    answers: Mutex<HashMap<[u8; 32], (Verdict, Duration)>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    answers: Answers,
+    /// Questions under way, with the answer once it is there. As many as there are callers waiting.
+    asking: HashMap<Key, Arc<OnceCell<Verdict>>>,
 }
 
 impl std::fmt::Debug for Authorizer {
@@ -110,15 +119,25 @@ impl std::fmt::Debug for Authorizer {
 
 impl Authorizer {
     pub fn new(fetcher: Fetcher, clock: SharedClock, hash_key: [u8; 32]) -> Self {
-        Self { fetcher, clock, hash_key, answers: Mutex::default() }
+        Self { fetcher, clock, hash_key, state: Mutex::default() }
     }
 
     /// What the service says, now or within the last minute.
     pub async fn ask(&self, question: Question<'_>) -> Verdict {
         let key = self.key_of(question);
-        if let Some(verdict) = self.known(&key) {
-            return verdict;
-        }
+        let asking = {
+            let mut state = self.state();
+            if let Some(verdict) = state.answers.known(&key, self.clock.monotonic()) {
+                return verdict;
+            }
+            let answer = Arc::clone(state.asking.entry(key).or_default());
+            Asking { authorizer: self, key, answer }
+        };
+        // Where whoever asks gives up, the next of those who wait asks.
+        asking.answer.get_or_init(|| self.send_and_remember(key, question)).await.clone()
+    }
+
+    async fn send_and_remember(&self, key: Key, question: Question<'_>) -> Verdict {
         let verdict = self.send(question).await;
         let kept = match &verdict {
             Ok(granted) => granted.ttl.map_or(KEPT_MAX, Duration::from_secs).min(KEPT_MAX),
@@ -126,7 +145,7 @@ impl Authorizer {
             Err(_) => REFUSAL_KEPT,
         };
         if !kept.is_zero() {
-            self.remember(key, verdict.clone(), kept);
+            self.state().answers.remember(key, verdict.clone(), kept, self.clock.monotonic());
         }
         verdict
     }
@@ -161,7 +180,7 @@ impl Authorizer {
         }
     }
 
-    fn key_of(&self, question: Question<'_>) -> [u8; 32] {
+    fn key_of(&self, question: Question<'_>) -> Key {
         let (project, subject) = question.caller.unzip();
         let resource = question.resource.map(ResourcePath::as_str);
         let parts = [
@@ -174,21 +193,26 @@ impl Authorizer {
         keyed_hash(&self.hash_key, &parts.map(Option::unwrap_or_default))
     }
 
-    fn known(&self, key: &[u8; 32]) -> Option<Verdict> {
-        let now = self.clock.monotonic();
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.get(key).filter(|(_, until)| now < *until).map(|(verdict, _)| verdict.clone())
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn remember(&self, key: [u8; 32], verdict: Verdict, kept: Duration) {
-        let now = self.clock.monotonic();
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        if answers.len() >= ANSWERS_MAX {
-            answers.retain(|_, (_, until)| now < *until);
-            if answers.len() >= ANSWERS_MAX {
-                answers.clear();
-            }
+/// One of those who wait for an answer. The question is over with the first who has it, or with the last who gives up.
+struct Asking<'a> {
+    authorizer: &'a Authorizer,
+    key: Key,
+    answer: Arc<OnceCell<Verdict>>,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut state = self.authorizer.state();
+        // Let go of while the state is locked, so that whoever is last knows it.
+        let answer = std::mem::take(&mut self.answer);
+        let is_over = answer.initialized() || Arc::strong_count(&answer) == 2;
+        if is_over && state.asking.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &answer)) {
+            state.asking.remove(&self.key);
         }
-        answers.insert(key, (verdict, now + kept));
     }
 }

@@ -49,7 +49,7 @@ impl App {
             last_attempt: newest.attempts.into_iter().next(),
             last_error,
             oldest_pending_at: self.oldest_pending_at(&view).await?,
-            waiting: if waiting == Waiting::BackingOff && is_held_back {
+            waiting: if matches!(waiting, Waiting::BackingOff | Waiting::Due) && is_held_back {
                 Waiting::Unverified
             } else {
                 waiting

@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-
 use super::{AccessError, App, Principal, Scope, authorizer::Action};
 use crate::{
     domain::{
         channel::ResourceKey,
         event::Event,
         invalid::{FieldError, InField, Invalid},
+        place::{read_sync_token, sync_token},
         resource::ResourcePath,
     },
     store::StoreError,
@@ -75,7 +74,10 @@ impl App {
                 return Err(FieldError::new("after", Invalid::Rule("be at least 0")).into());
             }
             From::Seq(seq) => *seq,
-            From::SyncToken(token) => read_token(token, &resource_id).in_field("syncToken")?,
+            From::SyncToken(token) => {
+                let wrong = Invalid::Rule("be a sync token that this resource's feed has given");
+                read_sync_token(token, &resource_id).ok_or_else(|| FieldError::new("syncToken", wrong))?
+            }
         };
         let limit = request.limit.clamp(1, PAGE_MAX);
         let mut appends = self.bells.appends();
@@ -93,7 +95,7 @@ impl App {
         };
         let last = events.last().map_or(after, |event| event.seq);
         Ok(FeedPage {
-            next_sync_token: make_token(&resource_id, last),
+            next_sync_token: sync_token(&resource_id, last),
             has_more: last < head,
             resource,
             resource_id,
@@ -147,18 +149,4 @@ impl App {
         }
         Ok(events)
     }
-}
-
-/// A token names its resource, so that one of another resource is noticed. It grants nothing.
-fn make_token(resource_id: &str, seq: i64) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(format!("1:{resource_id}:{seq}"))
-}
-
-fn read_token(token: &str, resource_id: &str) -> Result<i64, Invalid> {
-    let invalid = || Invalid::Rule("be a sync token that this resource's feed has given");
-    let text = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let text = text.ok_or_else(invalid)?;
-    let rest = text.strip_prefix("1:").and_then(|rest| rest.strip_prefix(resource_id)).ok_or_else(invalid)?;
-    let seq: i64 = rest.strip_prefix(':').and_then(|seq| seq.parse().ok()).ok_or_else(invalid)?;
-    if seq < 0 { Err(invalid()) } else { Ok(seq) }
 }

@@ -133,7 +133,13 @@ impl Issuer {
         self.change(|state| state.asked_at = Some(now));
         match self.ask().await {
             Ok(keys) => {
-                tracing::info!(keys = ?keys, "the issuer's keys were fetched");
+                if keys.is_empty() {
+                    tracing::warn!(
+                        "the issuer publishes no key that can be used, so no token of its is good"
+                    );
+                } else {
+                    tracing::info!(keys = ?keys, "the issuer's keys were fetched");
+                }
                 self.change(|state| {
                     state.keys = Some((Arc::new(keys), now));
                     state.answers = true;

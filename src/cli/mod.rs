@@ -10,6 +10,7 @@ mod config;
 mod dev;
 mod job;
 mod keys;
+mod listener;
 mod master_key;
 mod migrate;
 mod rewrap;

@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Outcome, load, say,
-    server::{Parts, Server, bind},
+    server::{Limits, Parts, Server, bind},
 };
 use crate::{
     clock::SystemClock,
@@ -29,12 +29,15 @@ pub async fn run(args: Args) -> Outcome {
     let config = load(&args.settings)?;
     telemetry::init(&config.log, config.log_format)?;
     let mut interrupts = Interrupts::listen()?;
-    let listener = bind(config.listen)?;
+    let listener = bind(config.listen, "LISTEN")?;
+    let ops_listener = config.ops_listen.map(|address| bind(address, "OPS_LISTEN")).transpose()?;
     let parts = Parts {
         config: config.clone(),
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy),
         listener,
+        ops_listener,
+        limits: Limits::default(),
         extra: None,
         pulse: true,
     };
@@ -56,7 +59,16 @@ fn announce(config: &Config, server: &Server) {
     for hole in holes(config) {
         say(&format!("open in the egress policy: {hole}"));
     }
+    announce_probes(server);
     say(&format!("listening on http://{}", server.address));
+}
+
+/// Where the probes are, if they have a listener of their own.
+pub fn announce_probes(server: &Server) {
+    if let Some(address) = server.ops_address {
+        let open = if address.ip().to_canonical().is_loopback() { "" } else { ", open beyond loopback" };
+        say(&format!("probes on http://{address}{open}"));
+    }
 }
 
 /// The absolute path, or the database without its credentials.

@@ -8,12 +8,17 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App as ActixApp, HttpServer, dev::ServerHandle, web::ServiceConfig};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{callers, master_key, serve::store_name};
+pub use super::listener::{Limits, bind};
+use super::{
+    callers,
+    listener::{Listening, Routes},
+    master_key,
+    serve::store_name,
+};
 use crate::{
     app::{self, App, Retention},
     clock::SharedClock,
@@ -32,15 +37,6 @@ use crate::{
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long open requests may take once the listener is closed.
-const WEB_STOP_SECONDS: u64 = 3;
-const WEB_WORKERS: usize = 2;
-const WEB_CONNECTIONS_MAX: usize = 10_000;
-const WEB_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-const WEB_KEEP_ALIVE: Duration = Duration::from_secs(75);
-
-/// Routes that only this process has, such as `dev`'s bin.
-pub type Extra = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
 /// What a server is started with.
 pub struct Parts {
@@ -49,7 +45,11 @@ pub struct Parts {
     pub entropy: SharedEntropy,
     /// Bound already, so that its port is known.
     pub listener: TcpListener,
-    pub extra: Option<Extra>,
+    /// Another one for the probes, which the first then does not serve.
+    pub ops_listener: Option<TcpListener>,
+    pub limits: Limits,
+    /// Routes that only this process has, such as `dev`'s bin.
+    pub extra: Option<Routes>,
     /// Whether cron rings the jobs; tests ring them by hand.
     pub pulse: bool,
 }
@@ -64,28 +64,24 @@ impl std::fmt::Debug for Parts {
 #[derive(Debug)]
 pub struct Server {
     pub address: SocketAddr,
+    /// Where the probes are, if they have a listener of their own.
+    pub ops_address: Option<SocketAddr>,
     pub app: App,
     pub engine: Arc<Engine>,
     pub jobs: Arc<Jobs>,
-    web: ServerHandleDebug,
+    web: Listening,
+    ops: Option<Listening>,
     pulse: Option<Pulse>,
     /// Held until the process ends or the server is dropped.
     _lock: StoreLock,
 }
 
-struct ServerHandleDebug(ServerHandle);
-
-impl std::fmt::Debug for ServerHandleDebug {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ServerHandle")
-    }
-}
-
 impl Server {
     /// Locks the store, migrates it, starts the engine and listens.
     pub async fn start(parts: Parts) -> Result<Self, BoxError> {
-        let Parts { config, clock, entropy, listener, extra, pulse } = parts;
+        let Parts { config, clock, entropy, listener, ops_listener, limits, extra, pulse } = parts;
         let address = listener.local_addr()?;
+        let ops_address = ops_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let location = location_of(&config.database);
         let embedded_lock = lock_embedded(&config)?;
         let tasks = Tasks::current();
@@ -164,9 +160,25 @@ impl Server {
         let web = Web::new(app.clone(), Arc::clone(&jobs), config.native_prefix.clone())
             .limited_to(config.request_rate)
             .behind(TrustedProxies::new(config.trusted_proxies.clone()));
-        let server = listen(listener, web, extra)?;
-        let handle = ServerHandleDebug(server.handle());
-        tasks.spawn("web", server);
+        let ops = match ops_listener {
+            Some(listener) => {
+                let web = web.clone();
+                let routes: Routes = Arc::new(move |config| web::ops_routes(config, &web));
+                Some(Listening::start("ops", listener, limits, routes, &tasks)?)
+            }
+            None => None,
+        };
+        let probed_here = ops.is_none();
+        let routes: Routes = Arc::new(move |config| {
+            if let Some(extra) = &extra {
+                extra(config);
+            }
+            if probed_here {
+                web::ops_routes(config, &web);
+            }
+            web::routes(config, &web);
+        });
+        let web = Listening::start("web", listener, limits, routes, &tasks)?;
         if matches!(config.database, Database::Sqlite(_)) {
             lock.write_address(&format!("{address}{}", config.native_prefix))?;
         }
@@ -182,58 +194,20 @@ impl Server {
         } else {
             None
         };
-        Ok(Self { address, app, engine, jobs, web: handle, pulse, _lock: lock })
+        Ok(Self { address, ops_address, app, engine, jobs, web, ops, pulse, _lock: lock })
     }
 
-    /// Closes the listener, lets what is under way end, and makes it durable: at most 20 seconds.
+    /// Closes the listeners, lets what is under way end, and makes it durable: at most 20 seconds.
     pub async fn stop(self) {
         if let Some(pulse) = self.pulse {
             pulse.stop().await;
         }
-        tokio::join!(self.web.0.stop(true), self.engine.stop());
+        tokio::join!(self.web.stop(), self.engine.stop());
+        if let Some(ops) = self.ops {
+            ops.stop().await;
+        }
         self.app.store.close().await;
     }
-}
-
-/// Why an address cannot be listened on, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{address} cannot be listened on; choose another with WATCHPOST_LISTEN or --listen, port 0 for any free one"
-)]
-pub struct CannotListen {
-    address: SocketAddr,
-    pub source: std::io::Error,
-}
-
-/// Binds the address, so that a port of 0 becomes a real one.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, CannotListen> {
-    listen_on(address).map_err(|source| CannotListen { address, source })
-}
-
-fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-fn listen(listener: TcpListener, web: Web, extra: Option<Extra>) -> std::io::Result<actix_web::dev::Server> {
-    let server = HttpServer::new(move || {
-        let (web, extra) = (web.clone(), extra.clone());
-        ActixApp::new().configure(move |config| {
-            if let Some(extra) = &extra {
-                extra(config);
-            }
-            web::routes(config, &web);
-        })
-    });
-    let server = server
-        .workers(WEB_WORKERS)
-        .max_connections(WEB_CONNECTIONS_MAX)
-        .client_request_timeout(WEB_HEAD_TIMEOUT)
-        .keep_alive(WEB_KEEP_ALIVE)
-        .shutdown_timeout(WEB_STOP_SECONDS)
-        .disable_signals();
-    Ok(server.listen(listener)?.run())
 }
 
 pub fn location_of(database: &Database) -> Location {

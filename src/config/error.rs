@@ -41,8 +41,6 @@ pub struct ConfigError {
 pub enum Problem {
     #[error("{}: {reason}", named(key, origin))]
     Invalid { key: &'static str, origin: Origin, reason: String },
-    #[error("{} is not supported by this version yet", named(key, origin))]
-    NotYet { key: &'static str, origin: Origin },
     #[error("{origin} is not a setting{}", hint(nearest.as_deref()))]
     Unknown { origin: Origin, nearest: Option<String> },
     #[error("{first} and {second} are both given: keep one of them")]

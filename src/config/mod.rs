@@ -45,6 +45,8 @@ const MINUTE: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: SocketAddr,
+    /// A listener of its own for the probes.
+    pub ops_listen: Option<SocketAddr>,
     pub database: Database,
     /// Absent only while listening on loopback: then the address that was bound stands in for it.
     pub public_url: Option<Url>,
@@ -54,7 +56,7 @@ pub struct Config {
     pub native_prefix: String,
     /// Absent only with an embedded database, beside which it is then kept.
     pub master_key: Option<MasterKey>,
-    /// Networks whose `X-Forwarded-For` counts.
+    /// Networks whose `X-Forwarded-For` and `Forwarded` count.
     pub trusted_proxies: Vec<AllowRule>,
     pub auth: Auth,
     pub jwt_secret: Option<Secret>,
@@ -193,6 +195,7 @@ impl Reader<'_> {
     fn config(mut self) -> Option<Config> {
         // Every value is read before the first `?`, so that all problems are found.
         let listen = self.required("LISTEN", values::listen);
+        let ops_listen = self.optional("OPS_LISTEN", values::listen);
         let database = self.required("DATABASE_URL", values::database);
         let public_url = self.optional("PUBLIC_URL", values::base_url);
         let api_url = self.optional("API_URL", values::base_url);
@@ -248,6 +251,7 @@ impl Reader<'_> {
 
         Some(Config {
             listen: listen?,
+            ops_listen: ops_listen?,
             database: database?,
             public_url: public_url?,
             api_url: api_url?,

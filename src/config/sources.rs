@@ -88,10 +88,6 @@ fn apply(layer: Vec<Entry>, chosen: &mut BTreeMap<&'static str, Chosen>, problem
         let (setting, is_path) = match table::lookup(&name) {
             Lookup::Value(setting) => (setting, false),
             Lookup::FileOf(setting) => (setting, true),
-            Lookup::NotYet(key) => {
-                problems.push(Problem::NotYet { key, origin });
-                continue;
-            }
             Lookup::Unknown => {
                 problems.push(unknown(&name, origin));
                 continue;

@@ -48,7 +48,7 @@ impl Setting {
 
 const DEFAULT_USER_AGENT: &str = concat!("watchpost/", env!("CARGO_PKG_VERSION"));
 
-pub static SETTINGS: [Setting; 49] = [
+pub static SETTINGS: [Setting; 50] = [
     Setting::open("LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 picks a free one"),
     Setting::hidden(
         "DATABASE_URL",
@@ -66,7 +66,12 @@ pub static SETTINGS: [Setting; 49] = [
     Setting::open(
         "TRUSTED_PROXIES",
         "",
-        "Networks of proxies whose X-Forwarded-For counts, separated by commas; everybody else's is ignored",
+        "Networks of proxies whose X-Forwarded-For and Forwarded count, separated by commas; everybody else's are ignored",
+    ),
+    Setting::open(
+        "OPS_LISTEN",
+        "",
+        "Address and port of a listener of its own for /healthz and /readyz, which LISTEN then does not serve; port 0 picks a free one",
     ),
     Setting::open("REQUEST_RATE", "5000/s", "Requests of one subject per second, at most; off for no limit"),
     Setting::hidden(
@@ -203,15 +208,11 @@ pub static SETTINGS: [Setting; 49] = [
     Setting::open("LOG_FORMAT", "text", "How it is logged: text or json"),
 ];
 
-/// Names that the documentation promises and this version does not honour. Better told than ignored.
-pub static NOT_YET: [&str; 1] = ["OPS_LISTEN"];
-
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup {
     Value(&'static Setting),
     /// The path of a file that holds the value.
     FileOf(&'static Setting),
-    NotYet(&'static str),
     Unknown,
 }
 
@@ -222,10 +223,7 @@ pub fn lookup(name: &str) -> Lookup {
         return Lookup::Value(setting);
     }
     let of_file = name.strip_suffix(FILE_SUFFIX).and_then(by_key).filter(|setting| setting.takes_file());
-    if let Some(setting) = of_file {
-        return Lookup::FileOf(setting);
-    }
-    NOT_YET.iter().find(|key| **key == name).map_or(Lookup::Unknown, |key| Lookup::NotYet(key))
+    of_file.map_or(Lookup::Unknown, Lookup::FileOf)
 }
 
 /// Names that may be given, with those of secrets' files.

@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
+use serde::Deserialize;
+
 /// The word in the ledger for an attempt that was held back because the receiver has not agreed.
 pub const NO_CONSENT: &str = "no_consent";
 const PROJECTS_MAX: usize = 256;
@@ -81,9 +83,17 @@ pub fn is_allowed(origin: &str, status: u16, allowed_origin: Option<&str>) -> bo
     (200..300).contains(&status) && allowed.is_some_and(|it| it == "*" || it.eq_ignore_ascii_case(origin))
 }
 
-/// Whether the answer to a challenge repeats it. A 2xx alone is no consent: many servers say it to everything.
+/// Whether the answer to a challenge is that challenge and nothing else, as plain text or as `{"challenge":"…"}`. A 2xx
+/// is no consent, since many servers say it to everything, nor is a body that holds the challenge among other things:
+/// so does that of a server that sends back whatever it gets.
 pub fn is_repeated(nonce: &str, status: u16, body: &[u8]) -> bool {
-    (200..300).contains(&status) && body.windows(nonce.len()).any(|part| part == nonce.as_bytes())
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Repeated<'b> {
+        challenge: &'b str,
+    }
+    let as_json = || serde_json::from_slice(body).is_ok_and(|Repeated { challenge }| challenge == nonce);
+    (200..300).contains(&status) && (body.trim_ascii() == nonce.as_bytes() || as_json())
 }
 
 #[cfg(test)]
@@ -110,11 +120,27 @@ mod tests {
         assert!(is_allowed("hooks.shop.com", 204, Some("*")));
         assert!(!is_allowed("hooks.shop.com", 200, Some("shop.com")) && !is_allowed("a", 200, None));
         assert!(!is_allowed("hooks.shop.com", 405, Some("*")));
-        assert!(is_repeated("abc", 200, b"{\"challenge\": \"abc\"}") && is_repeated("abc", 202, b"abc"));
-        assert!(
-            !is_repeated("abc", 200, b"ab")
-                && !is_repeated("abc", 200, b"")
-                && !is_repeated("abc", 404, b"abc")
-        );
+    }
+
+    #[test]
+    fn whoever_sends_back_what_it_gets_has_not_agreed() {
+        for answer in ["abc", " abc\r\n", r#"{"challenge":"abc"}"#, "\n{ \"challenge\" :\t\"abc\" }\n"] {
+            assert!(is_repeated("abc", 200, answer.as_bytes()), "{answer}");
+            assert!(!is_repeated("abc", 404, answer.as_bytes()), "{answer}");
+        }
+        for answer in [
+            "",
+            "ab",
+            "abcd",
+            "got abc",
+            r#"{"challenge":"ab"}"#,
+            r#"{"challenge":["abc"]}"#,
+            r#"{"challenge":"abc","challenge":"abc"}"#,
+            r#"{"type":"watchpost.channel.challenge","challenge":"abc"}"#,
+            r#"{"json":{"challenge":"abc"}}"#,
+            r#"{"challenge":"abc"} {"challenge":"abc"}"#,
+        ] {
+            assert!(!is_repeated("abc", 200, answer.as_bytes()), "{answer}");
+        }
     }
 }

@@ -20,6 +20,7 @@ pub mod invalid;
 pub mod issuer;
 pub mod notice;
 pub mod outcome;
+pub mod place;
 pub mod proxies;
 pub mod rate;
 pub mod renewal;

@@ -41,6 +41,10 @@ pub enum End {
     NotSent,
     /// Retention has deleted what was to be sent, up to this seq.
     Hole { through: i64 },
+    /// The receiver was asked whether it wants this: the notification takes another slot.
+    Asked { reached: Option<Destination> },
+    /// The receiver may not even be asked for this long.
+    LeftAlone { through: i64, wait: Duration },
     /// Our own failure before anything left.
     Ours { through: i64 },
     /// A request that counts.
@@ -76,12 +80,12 @@ pub struct Telling {
 impl End {
     pub fn feedback(&self) -> Feedback {
         match self {
-            Self::NotSent | Self::Hole { .. } | Self::Ours { .. } => Feedback::Neutral,
             Self::Attempted(attempted) => match attempted.verdict {
                 Verdict::Delivered => Feedback::Healthy,
                 Verdict::Overloaded => Feedback::Overloaded,
                 _ => Feedback::Neutral,
             },
+            _ => Feedback::Neutral,
         }
     }
 }
@@ -104,9 +108,6 @@ pub async fn deliver(
     };
     if !target.is_open() {
         return End::Ours { through };
-    }
-    if !may_leave(context, guard, target, false) {
-        return End::NotSent;
     }
     let now = context.clock.now();
     let (name, state) = match &subject {
@@ -138,9 +139,6 @@ pub async fn tell(context: &Context, guard: &Guard, target: &Target, telling: Te
     let notice_kind = notice.kind;
     if !target.is_open() {
         return End::Ours { through: seq };
-    }
-    if !may_leave(context, guard, target, notice.kind == NoticeKind::Expired) {
-        return End::NotSent;
     }
     let now = context.clock.now();
     let number = channel.number_of(seq).max(1);
@@ -194,6 +192,9 @@ async fn request(
         None
     };
     let signer = Signer { keys: keys.as_deref(), issuer: &context.issuer };
+    if !may_leave(context, guard, target, notification.notice() == Some(NoticeKind::Expired)) {
+        return End::NotSent;
+    }
     let started = context.clock.monotonic();
     let consent = match address {
         Ok(address) => {
@@ -202,12 +203,9 @@ async fn request(
         }
         Err(refusal) => Consent::Failed(SendError::Forbidden(*refusal)),
     };
+    let mut asked = None;
     let answer = match (consent, address) {
         (Consent::Given, Ok(address)) => {
-            // To ask takes time, in which everything may have changed.
-            if !may_leave(context, guard, target, notification.notice() == Some(NoticeKind::Expired)) {
-                return End::NotSent;
-            }
             let Ok(rendered) = render(notification, &context.own_headers, signer) else {
                 tracing::error!(channel.uid = %channel.uid, "no key signs for the channel");
                 return End::Ours { through };
@@ -215,8 +213,17 @@ async fn request(
             let request = Request { address, headers: rendered.headers, body: rendered.body };
             context.sender.send(request, context.clock.as_ref()).await
         }
+        (Consent::Asked { reached }, _) => return End::Asked { reached },
         (Consent::Asking, _) => return End::Ours { through },
-        (Consent::Answered(answer), _) => Ok(answer),
+        (Consent::LeftAlone(wait), _) => {
+            tracing::info!(channel.uid = %channel.uid, wait_s = wait.as_secs(), "its host is challenged no more for now");
+            return End::LeftAlone { through, wait };
+        }
+        (Consent::Refused { reached }, _) => {
+            asked = reached;
+            Err(SendError::NoConsent)
+        }
+        (Consent::Answered(answer), _) => Ok(*answer),
         (Consent::Failed(error), _) => Err(error),
         (Consent::Given, Err(refusal)) => Err(SendError::Forbidden(*refusal)),
     };
@@ -247,7 +254,7 @@ async fn request(
         // Only an overloaded receiver is asked how long it wants to be left alone.
         retry_after: retry_after.filter(|_| verdict == Verdict::Overloaded),
         moved_to,
-        reached: answer.as_ref().ok().and_then(|answer| answer.reached.clone()),
+        reached: answer.as_ref().map_or(asked, |answer| answer.reached.clone()),
         attempt: Attempt {
             channel: channel.key,
             number,

@@ -11,6 +11,7 @@
 //! bell costs latency, never an event: start-up and sweep find work by index in the store.
 
 mod auth;
+mod challenges;
 mod checkpoint;
 mod consent;
 mod delivery;

@@ -91,6 +91,13 @@ impl Names {
         Ok(Self { source: Arc::new(source), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) })
     }
 
+    /// As the system does where its files say this.
+    #[cfg(test)]
+    pub fn of_files(resolv_conf: &[u8], hosts_file: &[u8]) -> Result<Self, NetError> {
+        let source = Source::Servers(Arc::new(Asked::of_system(resolv_conf, hosts_file)?));
+        Ok(Self { source: Arc::new(source), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) })
+    }
+
     /// All addresses of `name`. One that ends with a dot is looked for nowhere but under that name.
     pub async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, DnsFailure> {
         let asked = self.source.asked().map_err(|error| {

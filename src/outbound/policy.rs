@@ -327,6 +327,10 @@ impl Address {
         destination: Destination,
     ) -> Result<Self, Refusal> {
         let host = url.host_str().ok_or(Refusal::NoHost)?;
+        // What is escaped grows, and the stored form is judged again at every send.
+        if url.as_str().len() > ADDRESS_BYTES_MAX {
+            return Err(Refusal::TooLong);
+        }
         // The client sends an `http::Uri`: what that reads differently, or not at all, goes nowhere.
         let uri: http::Uri = url.as_str().parse().map_err(|_| Refusal::Unparsable)?;
         if uri.host() != Some(host) || uri.scheme_str() != Some(url.scheme()) || uri.port_u16() != url.port()
@@ -367,6 +371,10 @@ fn check_letters(raw: &str) -> Result<(), Refusal> {
 fn strip_trailing_dot(url: &mut Url) -> Result<(), Refusal> {
     let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
     let Some(name) = name.strip_suffix('.') else { return Ok(()) };
+    if name.ends_with('.') {
+        // Numbers before two dots are a name to the parser, and before one they are an IP address.
+        return Err(Refusal::Unparsable);
+    }
     let name = name.to_owned();
     url.set_host(Some(&name)).map_err(|_| Refusal::Unparsable)
 }

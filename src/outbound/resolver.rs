@@ -195,4 +195,27 @@ mod tests {
             assert!(error.downcast::<ForbiddenAddress>().unwrap().ip.is_loopback());
         }
     }
+
+    #[tokio::test]
+    async fn what_a_hosts_file_says_is_judged_like_any_answer() {
+        let hosts_file = b"127.0.0.7 hook.shop.com hook\n8.8.8.8 outside.shop.com\n";
+        // Nobody listens there: what is not in the file is not found.
+        let names = Names::of_files(b"search shop.com\nnameserver 127.0.0.254", hosts_file).unwrap();
+        let resolve = async |allow: &[&str], inside_only, name: &str| {
+            let resolver = GateResolver::new(policy(allow), Gate { inside_only, port: None }, names.clone());
+            let found = resolver.resolve(name.parse().unwrap()).await?;
+            Ok(found.map(|found| found.ip().to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(resolve(&[], false, "outside.shop.com").await.unwrap(), ["8.8.8.8"]);
+        assert_eq!(resolve(&["127.0.0.7"], true, "hook").await.unwrap(), ["127.0.0.7"]);
+        for (allow, inside_only, name) in [
+            (&[][..], false, "hook.shop.com"),
+            (&["127.0.0.8"][..], false, "hook.shop.com"),
+            (&["127.0.0.8"][..], true, "hook"),
+        ] {
+            let error: Box<dyn std::error::Error + Send + Sync> =
+                resolve(allow, inside_only, name).await.unwrap_err();
+            assert_eq!(error.downcast::<ForbiddenAddress>().unwrap().ip.to_string(), "127.0.0.7", "{name}");
+        }
+    }
 }

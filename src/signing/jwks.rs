@@ -22,12 +22,8 @@ const KEY_ID_BYTES_MAX: usize = 256;
 const RSA_MODULUS_CHARACTERS: std::ops::RangeInclusive<usize> = 340..=1_368;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeySetError {
-    #[error("the key set is not JSON of the form {{\"keys\": […]}}")]
-    Malformed,
-    #[error("the key set holds no key that can be used")]
-    Empty,
-}
+#[error("the key set is not JSON of the form {{\"keys\": […]}}")]
+pub struct KeySetError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExternalError {
@@ -55,12 +51,13 @@ impl fmt::Debug for KeySet {
 
 impl KeySet {
     /// Reads what an issuer publishes. Keys of other kinds and uses are passed over; an id that stands twice names none.
+    /// A set without a key is one as well: the issuer has taken them all back.
     pub fn parse(bytes: &[u8]) -> Result<Self, KeySetError> {
         #[derive(Deserialize)]
         struct Document {
             keys: Vec<Value>,
         }
-        let document: Document = serde_json::from_slice(bytes).map_err(|_| KeySetError::Malformed)?;
+        let document: Document = serde_json::from_slice(bytes).map_err(|_| KeySetError)?;
         let mut keys = HashMap::new();
         let mut twice = Vec::new();
         for (id, key) in document.keys.into_iter().take(KEYS_MAX).filter_map(read_key) {
@@ -71,7 +68,11 @@ impl KeySet {
         for id in twice {
             keys.remove(&id);
         }
-        if keys.is_empty() { Err(KeySetError::Empty) } else { Ok(Self(keys)) }
+        Ok(Self(keys))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Fails for what no external issuer could have made, whatever its keys.

@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::domain::time::Timestamp;
 
@@ -126,20 +128,18 @@ impl JwtKey {
 pub(super) fn plain_header(token: &str) -> Option<Header> {
     let header = jsonwebtoken::decode_header(token).ok()?;
     let asks = header.jku.is_some() || header.jwk.is_some() || header.x5u.is_some();
-    let raw = raw_header(token)?;
-    (!asks && !raw.contains("\"crit\"") && !raw.contains("\"b64\"")).then_some(header)
+    let members = header_members(token)?;
+    (!asks && !members.contains_key("crit") && !members.contains_key("b64")).then_some(header)
 }
 
-fn raw_header(token: &str) -> Option<String> {
-    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+/// The header's members by their names, however those are escaped.
+fn header_members(token: &str) -> Option<Map<String, Value>> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?;
-    String::from_utf8(bytes).ok()
+    serde_json::from_slice(&bytes).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -189,6 +189,7 @@ mod tests {
             r#"{"alg":"RS256"}"#,
             r#"{"alg":"HS512"}"#,
             r#"{"alg":"HS256","crit":["x"]}"#,
+            r#"{"alg":"HS256","cr\u0069t":["x"]}"#,
             r#"{"alg":"HS256","b64":false}"#,
             r#"{"alg":"HS256","jku":"https://evil.example/"}"#,
         ] {

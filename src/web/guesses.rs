@@ -1,5 +1,6 @@
-//! Guesses at claim URLs, counted per peer. A guess cannot succeed; many of them are only load, so their answers say so.
-//! Whoever holds a URL is never counted, whatever others behind the same address do.
+//! Guesses at what only its holder knows, claim URLs and credentials, counted per peer. A guess cannot succeed; many of
+//! them are only load, so their answers say so. Whoever holds the real thing is never counted, whatever others behind the
+//! same address do.
 
 use std::{
     collections::HashMap,
@@ -8,37 +9,30 @@ use std::{
     time::Duration,
 };
 
-use super::v1::Problem;
-use crate::app::{App, claims::ClaimError};
-
-/// Wrong URLs that a peer may try within a minute.
-const GUESSES_MAX: u32 = 20;
+/// Wrong claim URLs that a peer may try within a minute.
+pub const CLAIMS_MAX: u32 = 20;
+/// Wrong credentials likewise.
+pub const CREDENTIALS_MAX: u32 = 30;
 const WINDOW: Duration = Duration::from_mins(1);
 /// Peers that are remembered; beyond, those whose minute is over are forgotten first, then all.
 const PEERS_MAX: usize = 10_000;
 
 /// How often each peer was wrong since when, on the monotonic clock.
-#[derive(Clone, Debug, Default)]
-pub struct Guesses(Arc<Mutex<HashMap<IpAddr, (Duration, u32)>>>);
+#[derive(Clone, Debug)]
+pub struct Guesses {
+    max: u32,
+    peers: Arc<Mutex<HashMap<IpAddr, (Duration, u32)>>>,
+}
 
 impl Guesses {
-    /// Lets an outcome pass, and counts it if it was a wrong guess.
-    pub fn weigh<T>(
-        &self,
-        client: Option<IpAddr>,
-        app: &App,
-        outcome: Result<T, ClaimError>,
-    ) -> Result<T, Problem> {
-        let wrong = matches!(outcome, Err(ClaimError::NotFound));
-        match client.filter(|_| wrong).and_then(|peer| self.count(peer, app.clock.monotonic())) {
-            Some(wait) => Err(Problem::too_many("too many wrong claim URLs", wait)),
-            None => Ok(outcome?),
-        }
+    /// At most `max` within a minute.
+    pub fn new(max: u32) -> Self {
+        Self { max, peers: Arc::default() }
     }
 
     /// Counts a wrong guess; how long to wait when there were too many.
-    fn count(&self, peer: IpAddr, now: Duration) -> Option<Duration> {
-        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn count(&self, peer: IpAddr, now: Duration) -> Option<Duration> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if peers.len() >= PEERS_MAX && !peers.contains_key(&peer) {
             peers.retain(|_, (since, _)| now < *since + WINDOW);
             if peers.len() >= PEERS_MAX {
@@ -50,7 +44,7 @@ impl Guesses {
             (*since, *guesses) = (now, 0);
         }
         *guesses = guesses.saturating_add(1);
-        (*guesses > GUESSES_MAX).then(|| (*since + WINDOW).saturating_sub(now))
+        (*guesses > self.max).then(|| (*since + WINDOW).saturating_sub(now))
     }
 }
 
@@ -59,14 +53,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_twenty_first_guess_within_a_minute_has_to_wait() {
-        let guesses = Guesses::default();
+    fn the_guess_after_the_last_within_a_minute_has_to_wait() {
+        let guesses = Guesses::new(20);
         let peer = |last: u8| IpAddr::from([192, 0, 2, last]);
-        for _ in 0..GUESSES_MAX {
+        for _ in 0..20 {
             assert_eq!(guesses.count(peer(1), Duration::ZERO), None);
         }
         assert_eq!(guesses.count(peer(1), Duration::from_secs(10)), Some(Duration::from_secs(50)));
         assert_eq!(guesses.count(peer(2), Duration::from_secs(10)), None, "others are not concerned");
         assert_eq!(guesses.count(peer(1), Duration::from_mins(1)), None, "a minute later");
+    }
+
+    #[test]
+    fn no_more_peers_are_remembered_than_there_is_room_for() {
+        let guesses = Guesses::new(1);
+        for peer in 0..=u32::try_from(PEERS_MAX).unwrap() {
+            guesses.count(std::net::Ipv4Addr::from_bits(peer).into(), Duration::ZERO);
+        }
+        assert!(guesses.peers.lock().unwrap().len() <= PEERS_MAX);
     }
 }

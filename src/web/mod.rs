@@ -13,19 +13,21 @@ mod jwks;
 mod limits;
 mod openapi;
 mod ops;
+mod unread;
 mod v1;
+mod welcome;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest,
     web::{Data, ServiceConfig},
 };
 
-pub use self::v1::api_key_json;
 use self::{guesses::Guesses, limits::Limits};
+pub use self::{unread::close_on_unread, v1::api_key_json};
 use crate::{
-    app::App,
+    app::{AccessError, App},
     domain::{channel::RateLimit, proxies::TrustedProxies},
     jobs::Jobs,
 };
@@ -37,15 +39,23 @@ pub struct Web {
     pub jobs: Arc<Jobs>,
     /// Where the native API lives, such as `/v1`.
     pub native_prefix: String,
-    guesses: Guesses,
+    claim_guesses: Guesses,
+    credential_guesses: Guesses,
     limits: Limits,
     proxies: TrustedProxies,
 }
 
 impl Web {
     pub fn new(app: App, jobs: Arc<Jobs>, native_prefix: String) -> Self {
-        let (guesses, limits) = (Guesses::default(), Limits::default());
-        Self { app, jobs, native_prefix, guesses, limits, proxies: TrustedProxies::default() }
+        Self {
+            app,
+            jobs,
+            native_prefix,
+            claim_guesses: Guesses::new(guesses::CLAIMS_MAX),
+            credential_guesses: Guesses::new(guesses::CREDENTIALS_MAX),
+            limits: Limits::default(),
+            proxies: TrustedProxies::default(),
+        }
     }
 
     /// How fast one caller may ask.
@@ -63,16 +73,34 @@ impl Web {
     /// Whom a request comes from.
     fn client(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip();
-        let forwarded: Vec<&str> =
-            request.headers().get_all("X-Forwarded-For").filter_map(|value| value.to_str().ok()).collect();
-        Some(self.proxies.client(peer, forwarded.into_iter()))
+        let all = |name: &str| -> Vec<&str> {
+            request.headers().get_all(name).map(|value| value.to_str().unwrap_or_default()).collect()
+        };
+        Some(self.proxies.client(peer, &all("X-Forwarded-For"), &all("Forwarded")))
+    }
+
+    /// Counts a claim URL that leads nowhere; how long its sender has to wait, where there were too many.
+    fn wrong_claim(&self, request: &HttpRequest) -> Option<Duration> {
+        self.claim_guesses.count(self.client(request)?, self.app.clock.monotonic())
+    }
+
+    /// The same for credentials that stand for nobody. What has expired was right once, and its holder must hear that.
+    fn wrong_credential(&self, request: &HttpRequest, error: AccessError) -> Option<Duration> {
+        let client = self.client(request).filter(|_| error == AccessError::Invalid)?;
+        self.credential_guesses.count(client, self.app.clock.monotonic())
     }
 }
 
-/// All routes, without a socket, so that tests can read them.
-pub fn routes(config: &mut ServiceConfig, web: &Web) {
+/// What only whoever runs the server needs to reach.
+pub fn ops_routes(config: &mut ServiceConfig, web: &Web) {
     config.app_data(Data::new(web.clone()));
     ops::routes(config);
+}
+
+/// The faces.
+pub fn routes(config: &mut ServiceConfig, web: &Web) {
+    config.app_data(Data::new(web.clone()));
+    welcome::routes(config);
     claims::routes(config);
     jwks::routes(config);
     openapi::routes(config);

@@ -1,4 +1,5 @@
-//! Probes for whoever runs the server. `/healthz`: the process answers. `/readyz`: so does its store.
+//! Probes for whoever runs the server. `/healthz`: the process answers. `/readyz`: so does its store. They are served
+//! beside the faces, or on a listener of their own.
 
 use actix_web::{
     HttpResponse,
@@ -9,24 +10,9 @@ use super::Web;
 use crate::domain::channel::ResourceKey;
 
 pub fn routes(config: &mut ServiceConfig) {
-    config.route("/", web::get().to(welcome));
     config.route("/healthz", web::get().to(healthz));
     config.route("/healthz", web::head().to(healthz));
     config.route("/readyz", web::get().to(readyz));
-}
-
-/// For whoever opens the server in a browser to see what it is.
-async fn welcome(web: Data<Web>) -> HttpResponse {
-    let text = format!(
-        "This is Watchpost {}, a push-notification channel service.\n\n\
-         native API    {}/events, {}/channels   described in /openapi.json\n\
-         Google face   POST /{{resource}}/watch, POST /{{…}}/channels/stop\n\
-         probes        /healthz, /readyz\n",
-        env!("CARGO_PKG_VERSION"),
-        web.native_prefix,
-        web.native_prefix,
-    );
-    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text)
 }
 
 async fn healthz() -> HttpResponse {

@@ -53,7 +53,7 @@ const LIBRARIES: [(&[&str], &[&str]); 6] = [
     (&["reqwest"], &["src/outbound/", "src/cli/client.rs"]),
     (&["tokio_cron_scheduler"], &["src/jobs/scheduler.rs"]),
     (&["diesel", "diesel_async", "diesel_migrations", "tokio_postgres", "deadpool"], &["src/store/"]),
-    (&["actix_web", "actix_http"], &["src/web/", "src/cli/server.rs", "src/cli/dev/bin.rs"]),
+    (&["actix_web", "actix_http"], &["src/web/", "src/cli/listener.rs", "src/cli/dev/bin.rs"]),
     (&["jsonwebtoken"], &["src/signing/", "src/cli/mod.rs"]),
     (&["clap"], &["src/cli/", "src/config/flags.rs"]),
 ];

@@ -265,6 +265,29 @@ async fn a_server_says_where_it_is_and_is_no_obstacle_to_commands() {
     server.terminate();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_move_to_a_listener_of_their_own() {
+    let place = Place::new(&[("LISTEN", "127.0.0.1:0"), ("OPS_LISTEN", "0.0.0.0:0")]);
+    let mut server = place.start(&["serve"]);
+    let told = server.until("probes on http://");
+    let (probes, open) = told.split_once(", ").unwrap();
+    assert_eq!(open, "open beyond loopback");
+    let probes = probes.replace("0.0.0.0", "127.0.0.1").parse().unwrap();
+    let faces = server.until("listening on http://").parse().unwrap();
+    for (method, target) in [("GET", "/healthz"), ("HEAD", "/healthz"), ("GET", "/readyz")] {
+        assert_eq!(Ask::new(probes, method, target).send().await.status, 200, "{method} {target}");
+        assert_eq!(Ask::new(faces, method, target).send().await.status, 404, "{method} {target}");
+    }
+    for (target, status) in [("/", 200), ("/openapi.json", 200), ("/v1/channels", 401)] {
+        assert_eq!(Ask::new(faces, "GET", target).send().await.status, status, "{target}");
+        assert_eq!(Ask::new(probes, "GET", target).send().await.status, 404, "{target}");
+    }
+    let taken = faces.to_string();
+    let other = Place::new(&[("LISTEN", "127.0.0.1:0"), ("OPS_LISTEN", &taken)]);
+    other.fails(&["serve"], 1, "WATCHPOST_OPS_LISTEN or --ops-listen");
+    server.terminate();
+}
+
 #[test]
 fn before_the_first_start_commands_say_what_is_missing() {
     let place = Place::new(&[("DATABASE_URL", "sqlite:./data/here.db")]);

@@ -1,6 +1,9 @@
 //! A client that speaks bytes, so that it can also send what no library would.
 
-use std::net::SocketAddr;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use serde_json::Value;
 use tokio::{
@@ -39,6 +42,17 @@ impl Ask {
         self
     }
 
+    /// Unless a test says who asks, each request comes from an address of its own: a server that trusts this host counts
+    /// nobody's wrong credentials against another.
+    fn asked_by(&self) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        if self.headers.iter().any(|(name, _)| name == "X-Forwarded-For") {
+            return String::new();
+        }
+        let client = Ipv4Addr::from_bits(0xc612_0000 + NUMBER.fetch_add(1, Ordering::Relaxed) % 0x2_0000);
+        format!("X-Forwarded-For: {client}\r\n")
+    }
+
     pub async fn send(self) -> Answer {
         // A test that says how the body comes says how long it is as well.
         let length = if self.headers.iter().any(|(name, _)| name == "Transfer-Encoding") {
@@ -47,8 +61,11 @@ impl Ask {
             format!("Content-Length: {}\r\n", self.body.len())
         };
         let mut request = format!(
-            "{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{length}",
-            self.method, self.target, self.address,
+            "{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{length}{}",
+            self.method,
+            self.target,
+            self.address,
+            self.asked_by(),
         )
         .into_bytes();
         for (name, value) in &self.headers {
@@ -59,17 +76,34 @@ impl Ask {
         }
         request.extend_from_slice(b"\r\n");
         request.extend_from_slice(&self.body);
-        let (mut reader, mut writer) = TcpStream::connect(self.address).await.unwrap().into_split();
-        let mut bytes = Vec::new();
-        in_time("an answer", async {
-            // The server may answer and close before it has read everything.
-            let write = async { drop(writer.write_all(&request).await) };
-            let read = async { while matches!(reader.read_buf(&mut bytes).await, Ok(1..)) {} };
-            tokio::join!(write, read);
-        })
-        .await;
-        Answer::parse(&bytes, &format!("{} {}", self.method, self.target))
+        let mut answers = raw(self.address, &request).await;
+        assert_eq!(answers.len(), 1, "{} {}: {answers:?}", self.method, self.target);
+        answers.remove(0)
     }
+}
+
+/// What comes back for these bytes until the server closes the connection.
+pub async fn raw(address: SocketAddr, request: &[u8]) -> Vec<Answer> {
+    let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+    let mut bytes = Vec::new();
+    in_time("an answer", async {
+        // The server may answer and close before it has read everything.
+        let write = async { drop(writer.write_all(request).await) };
+        let read = async { while matches!(reader.read_buf(&mut bytes).await, Ok(1..)) {} };
+        tokio::join!(write, read);
+    })
+    .await;
+    answers(&bytes, &String::from_utf8_lossy(request))
+}
+
+/// The answers that one connection has brought, taken apart where the next one begins.
+pub fn answers(bytes: &[u8], request: &str) -> Vec<Answer> {
+    const START: &[u8] = b"HTTP/1.1 ";
+    let starts = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(START));
+    let mut ends: Vec<usize> = starts.chain([bytes.len()]).collect();
+    assert_eq!(ends.first(), Some(&0), "no answer to {request:.200}: {}", bytes.escape_ascii());
+    ends.dedup();
+    ends.windows(2).map(|ends| Answer::parse(&bytes[ends[0]..ends[1]], request)).collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,4 +26,6 @@ mod limits;
 mod matrix;
 mod publishing;
 mod server;
+mod slow;
+mod smuggling;
 mod wrong;

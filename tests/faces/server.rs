@@ -13,8 +13,8 @@ use std::{
 
 use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _};
 use watchpost::{
-    cli::server::{Parts, Server, bind},
-    clock::SystemClock,
+    cli::server::{Limits, Parts, Server, bind},
+    clock::{SharedClock, SystemClock},
     config::Config,
     entropy::SystemEntropy,
     runtime::Tasks,
@@ -50,9 +50,15 @@ impl TestServer {
     }
 
     pub async fn sqlite_with(settings: &[(&str, &str)]) -> Self {
+        Self::on(settings, Arc::new(SystemClock::new()), Limits::default()).await
+    }
+
+    /// The same with a clock and a listener of the test's own.
+    pub async fn on(settings: &[(&str, &str)], clock: SharedClock, limits: Limits) -> Self {
         let folder = folder();
         let url = format!("sqlite:{}", folder.join("watchpost.db").display());
-        let (server, address) = start(&[&[("DATABASE_URL", url.as_str())], settings].concat()).await;
+        let (server, address) =
+            start(&[&[("DATABASE_URL", url.as_str())], settings].concat(), clock, limits).await;
         Self { server: Some(server), address, database: Database::File, folder }
     }
 
@@ -62,7 +68,7 @@ impl TestServer {
         let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
         let state = folder.display().to_string();
         let pairs = [("DATABASE_URL", database.url()), ("MASTER_KEY", key), ("STATE_DIR", &state)];
-        let (server, address) = start(&pairs).await;
+        let (server, address) = start(&pairs, Arc::new(SystemClock::new()), Limits::default()).await;
         let (client, connection) =
             tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
         Tasks::current().spawn("test connection", connection);
@@ -150,14 +156,21 @@ pub fn folder() -> PathBuf {
     folder
 }
 
-async fn start(settings: &[(&str, &str)]) -> (Server, SocketAddr) {
-    let usual = [("LISTEN", "127.0.0.1:0"), ("EGRESS_ALLOW", "127.0.0.0/8"), ("RETRY_SCHEDULE", "0s,1h")];
+async fn start(settings: &[(&str, &str)], clock: SharedClock, limits: Limits) -> (Server, SocketAddr) {
+    let usual = [
+        ("LISTEN", "127.0.0.1:0"),
+        ("TRUSTED_PROXIES", "127.0.0.0/8"),
+        ("EGRESS_ALLOW", "127.0.0.0/8"),
+        ("RETRY_SCHEDULE", "0s,1h"),
+    ];
     let config = Config::from_pairs(&[&usual[..], settings].concat()).unwrap();
     let parts = Parts {
-        listener: bind(config.listen).unwrap(),
+        listener: bind(config.listen, "LISTEN").unwrap(),
         config,
-        clock: Arc::new(SystemClock::new()),
+        clock,
         entropy: Arc::new(SystemEntropy),
+        ops_listener: None,
+        limits,
         extra: None,
         pulse: false,
     };

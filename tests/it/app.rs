@@ -16,7 +16,7 @@ use tokio::{
     sync::OnceCell,
 };
 use watchpost::{
-    cli::server::{Parts, Server, bind},
+    cli::server::{Limits, Parts, Server, bind},
     clock::{Clock as _, ManualClock, SharedClock},
     config::Config,
     domain::time::Timestamp,
@@ -168,7 +168,9 @@ impl TestApp {
             config: Config::from_pairs(&pairs).unwrap(),
             clock: self.real_clock.clone().unwrap_or_else(|| Arc::clone(&self.clock) as SharedClock),
             entropy: SeededEntropy::new(SEED.fetch_add(1, Ordering::Relaxed)),
-            listener: bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap(),
+            listener: bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "LISTEN").unwrap(),
+            ops_listener: None,
+            limits: Limits::default(),
             extra: None,
             pulse: false,
         };
@@ -300,8 +302,7 @@ impl TestApp {
     async fn canary(&self) -> &Canary {
         let made = self.canary.get_or_init(|| async {
             let receiver = Receiver::start().await;
-            // It agrees to whatever it is asked, by repeating it.
-            receiver.answer_with(|request| Answer::ok().with_body(request.body.clone()));
+            receiver.answer_with(Answer::agreeing);
             let opening = json!({ "resource": "canary", "address": receiver.url("/"), "ttlSeconds": 2_592_000,
                                   "renewal": "auto", "retry": { "schedule": ["0s"] } });
             self.open(opening).await;

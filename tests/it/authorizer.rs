@@ -173,3 +173,16 @@ async fn a_service_that_does_not_answer_lets_nobody_in() {
     assert_eq!(world.list().await.0, 200);
     assert_eq!(world.asked().len(), before + 1, "kept for as long as it says: not at all");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_question_is_asked_once() {
+    let world = World::new(Kind::Sqlite, Says::Hang).await;
+    let answered = async {
+        world.service.wait_for(1).await;
+        world.service.answer(yes());
+        world.service.release_with(&yes());
+    };
+    let (lists, ()) = tokio::join!(futures_util::future::join_all((0..8).map(|_| world.list())), answered);
+    assert!(lists.iter().all(|(status, _)| *status == 200), "{lists:?}");
+    assert_eq!(world.asked().len(), 1);
+}

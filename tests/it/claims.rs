@@ -234,7 +234,8 @@ async fn skip_passes_a_head_that_is_refused(kind: Kind) {
     app.settle().await;
     assert_eq!(numbers(&receiver.received()), [1, 2]);
     let channel = command(&app, "c", "skip", json!({ "throughNumber": 2 })).await;
-    assert_eq!(channel["cursor"]["number"], 2);
+    // What follows is on its way as soon as the head is passed.
+    assert!(channel["cursor"]["number"].as_i64() >= Some(2), "{channel}");
     app.settle().await;
     assert_eq!(numbers(&receiver.received()), [1, 2, 3, 4]);
     let wrong = app.post("/v1/channels/c/skip", json!({ "throughNumber": 9 })).await;

@@ -14,7 +14,7 @@ use std::{
 use tokio::runtime::Runtime;
 use watchpost::{
     app::{App, Principal},
-    cli::server::{Parts, Server, bind},
+    cli::server::{Limits, Parts, Server, bind},
     clock::{Clock as _, ManualClock, SharedClock},
     config::Config,
     domain::time::Timestamp,
@@ -146,7 +146,9 @@ impl World {
             config: Config::from_pairs(&pairs).unwrap(),
             clock: Arc::clone(&self.clock) as SharedClock,
             entropy: Arc::new(entropy) as SharedEntropy,
-            listener: bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap(),
+            listener: bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "LISTEN").unwrap(),
+            ops_listener: None,
+            limits: Limits::default(),
             extra: None,
             pulse: false,
         };

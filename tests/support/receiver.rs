@@ -51,6 +51,11 @@ impl Answer {
         Self::Reply { status, headers: Vec::new(), body: Vec::new() }
     }
 
+    /// Agrees where it is asked whether notifications are wanted, and takes them.
+    pub fn agreeing(request: &Received) -> Self {
+        request.challenge().map_or_else(Self::ok, |challenge| Self::ok().with_body(challenge))
+    }
+
     /// Adds a header to a reply.
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         let Self::Reply { headers, .. } = &mut self else { panic!("only a reply has headers") };

@@ -12,7 +12,7 @@ use actix_web::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::server::Extra;
+use crate::cli::listener::Routes;
 
 pub const PATH: &str = "/dev/bin/demo";
 /// Requests that are remembered.
@@ -32,7 +32,7 @@ impl Bin {
     }
 }
 
-pub fn routes(bin: &Arc<Bin>) -> Extra {
+pub fn routes(bin: &Arc<Bin>) -> Routes {
     let bin = Arc::clone(bin);
     Arc::new(move |config| {
         config.app_data(Data::from(Arc::clone(&bin)));

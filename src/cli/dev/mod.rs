@@ -8,8 +8,8 @@ use std::{net::TcpListener, sync::Arc};
 
 use super::{
     Failure, Outcome, say,
-    serve::{Interrupts, store_name},
-    server::{Parts, Server, bind},
+    serve::{Interrupts, announce_probes, store_name},
+    server::{Limits, Parts, Server, bind},
 };
 use crate::{
     clock::SystemClock,
@@ -49,6 +49,8 @@ pub async fn run(args: Args) -> Outcome {
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy),
         listener: listener(&config)?,
+        ops_listener: config.ops_listen.map(|address| bind(address, "OPS_LISTEN")).transpose()?,
+        limits: Limits::default(),
         extra: Some(bin::routes(&bin)),
         pulse: true,
     };
@@ -59,6 +61,7 @@ pub async fn run(args: Args) -> Outcome {
         store_name(&config.database),
         bin::PATH
     ));
+    announce_probes(&server);
     let story = story::Story::new(&server, &config, bin)?;
     let told = async {
         story.tell().await?;
@@ -82,11 +85,11 @@ pub async fn run(args: Args) -> Outcome {
 fn listener(config: &Config) -> Result<TcpListener, Failure> {
     let by_default =
         config.describe().iter().any(|setting| setting.key == "LISTEN" && setting.origin == Origin::Default);
-    match bind(config.listen) {
+    match bind(config.listen, "LISTEN") {
         Err(error) if error.source.kind() == std::io::ErrorKind::AddrInUse && by_default => {
             let mut any = config.listen;
             any.set_port(0);
-            Ok(bind(any)?)
+            Ok(bind(any, "LISTEN")?)
         }
         bound => Ok(bound?),
     }

@@ -14,7 +14,9 @@ use crate::{
 
 impl Driver {
     pub(super) fn on_report(&mut self, report: Report) {
-        if let End::Attempted(Attempted { reached: Some(reached), .. }) = &report.end {
+        if let End::Attempted(Attempted { reached: Some(reached), .. })
+        | End::Asked { reached: Some(reached) } = &report.end
+        {
             self.slots.learn(&report.slot.origin, reached);
         }
         self.slots.release(&report.slot, report.end.feedback());
@@ -24,19 +26,19 @@ impl Driver {
         }
         let jitter = self.context.entropy.unit();
         let answer = if report.first.is_some() { Input::Outcome } else { Input::Told };
+        let ours = |through, retry_after| {
+            answer(Outcome { through, verdict: Verdict::Ours, status: None, retry_after, jitter })
+        };
         let (input, attempted) = match report.end {
-            End::NotSent => (report.first.map_or(Input::NotTold, Input::NotSent), None),
+            End::NotSent | End::Asked { .. } => (report.first.map_or(Input::NotTold, Input::NotSent), None),
             End::Hole { through } => {
                 let Some(first) = report.first else { return };
                 self.step(report.channel, Input::Hole { first, through }, None);
                 self.write_place(report.channel);
                 return;
             }
-            End::Ours { through } => {
-                let outcome =
-                    Outcome { through, verdict: Verdict::Ours, status: None, retry_after: None, jitter };
-                (answer(outcome), None)
-            }
+            End::Ours { through } => (ours(through, None), None),
+            End::LeftAlone { through, wait } => (ours(through, Some(wait)), None),
             End::Attempted(attempted) => {
                 let outcome = Outcome {
                     through: attempted.through,

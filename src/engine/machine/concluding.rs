@@ -60,7 +60,7 @@ impl Lane {
         let mut parked = None;
         match outcome.verdict {
             Verdict::Ours => {
-                self.hold_until = Some(now.plus(OURS_WAIT));
+                self.hold(outcome.retry_after.unwrap_or(OURS_WAIT), now);
                 return;
             }
             Verdict::Delivered => {
@@ -113,7 +113,7 @@ impl Lane {
         let (mut parked, mut redriven) = (None, None);
         match outcome.verdict {
             Verdict::Ours => {
-                self.hold_until = Some(now.plus(OURS_WAIT));
+                self.hold(outcome.retry_after.unwrap_or(OURS_WAIT), now);
                 self.redrive_again(flight);
                 return;
             }
@@ -157,7 +157,7 @@ impl Lane {
         actions: &mut Vec<Action>,
     ) {
         if outcome.verdict == Verdict::Ours {
-            self.hold_until = Some(now.plus(OURS_WAIT));
+            self.hold(outcome.retry_after.unwrap_or(OURS_WAIT), now);
             self.tell_again(flight);
             return;
         }

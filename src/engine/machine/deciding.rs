@@ -195,15 +195,26 @@ impl Lane {
         }
     }
 
+    /// Lets nothing leave for this long.
+    pub(super) fn hold(&mut self, wait: Duration, now: Timestamp) {
+        self.hold_until = Some(now.plus(wait));
+        self.hold = wait;
+    }
+
+    /// Another host is not left alone: what is left of the wait is no longer than trouble of our own makes it.
+    pub(super) fn shorten_hold(&mut self, now: Timestamp) {
+        let longest = self.terms.schedule.first_delay().max(OURS_WAIT);
+        self.hold_until = self.hold_until.map(|due| due.min(now.plus(longest)));
+    }
+
     /// Brings waits that are longer than any wait can be, which a clock has written that has been set back since,
     /// down to the longest, once: measured against every new `now` they would never end.
     pub(super) fn rein_in(&mut self, now: Timestamp) {
         let schedule = &self.terms.schedule;
         let probe = if self.terms.probing { self.terms.reminders.longest_wait() } else { Duration::ZERO };
         let longest = schedule.longest_wait().max(probe);
-        let longest_hold = schedule.first_delay().max(OURS_WAIT);
         self.failing.due_at = self.failing.due_at.map(|due| due.min(now.plus(longest)));
-        self.hold_until = self.hold_until.map(|due| due.min(now.plus(longest_hold)));
+        self.hold_until = self.hold_until.map(|due| due.min(now.plus(self.hold)));
         if let Some(window) = &mut self.window {
             for waits in window.retries.values_mut() {
                 waits.retry.due_at = waits.retry.due_at.min(now.plus(longest));

@@ -21,7 +21,7 @@ mod phase;
 mod terms;
 mod window;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use self::{
     ahead::{Ahead, told_at},
@@ -65,8 +65,10 @@ pub struct Lane {
     ahead: Ahead,
     /// The seq of the last notification that was delivered or parked, where it is known.
     last_told: Option<i64>,
-    /// A wait that is nobody's failure: a first attempt's delay, or trouble of our own.
+    /// A wait that is nobody's failure: a first attempt's delay, trouble of our own, or a host that is left alone.
     hold_until: Option<Timestamp>,
+    /// How long that was to be when it began.
+    hold: Duration,
     /// What the channel is to be told, oldest first.
     notices: Vec<Waiting>,
     /// Parked notifications that get another attempt, with their attempts so far.
@@ -117,6 +119,7 @@ impl Lane {
             phase: Phase::Resting,
             ahead: Ahead::Unknown,
             hold_until: None,
+            hold: Duration::ZERO,
             notices: Vec::new(),
             redrives: BTreeMap::new(),
             redrove: false,
@@ -141,7 +144,7 @@ impl Lane {
         let first_delay = self.terms.schedule.first_delay();
         let is_first = self.is_pending() && !self.is_failing() && self.settled >= self.start_seq;
         if is_first && !first_delay.is_zero() {
-            self.hold_until = Some(now.plus(first_delay));
+            self.hold(first_delay, now);
         }
     }
 
@@ -324,6 +327,7 @@ impl Lane {
                 self.terms = terms;
                 self.alive &= self.terms.probing;
                 if readdressed {
+                    self.shorten_hold(now);
                     self.try_at_once(now);
                     match &mut self.phase {
                         Phase::InFlight(flight) => flight.readdressed = true,
@@ -347,7 +351,7 @@ impl Lane {
     fn grow(&mut self, head: i64, now: Timestamp) {
         let first_delay = self.terms.schedule.first_delay();
         if !self.is_pending() && head > self.head && !first_delay.is_zero() {
-            self.hold_until = Some(now.plus(first_delay));
+            self.hold(first_delay, now);
         }
         self.head = self.head.max(head);
     }

@@ -147,7 +147,7 @@ fn a_claim_that_stands_twice_is_refused() {
 #[test]
 fn hostile_sets_leave_what_is_good_in_them_or_nothing() {
     for text in ["", "[]", "{}", "{\"keys\": 7}", "{\"keys\": [", "null", "\u{feff}{\"keys\":[]}"] {
-        assert_eq!(KeySet::parse(text.as_bytes()).unwrap_err(), KeySetError::Malformed, "{text}");
+        assert_eq!(KeySet::parse(text.as_bytes()).unwrap_err(), KeySetError, "{text}");
     }
     let good = pair("good", Algorithm::ES256);
     let mut encrypts = pair("e", Algorithm::ES256).public;
@@ -168,7 +168,7 @@ fn hostile_sets_leave_what_is_good_in_them_or_nothing() {
         one.public.clone(),
         two.public.clone(),
     ];
-    assert_eq!(set(&bad).unwrap_err(), KeySetError::Empty);
+    assert!(set(&bad).unwrap().is_empty());
     let keys = set(&[bad, vec![good.public.clone()]].concat()).unwrap();
     assert!(keys.verify(&good.sign(Some("good"), &claims())).is_ok());
     for ambiguous in [&one, &two] {

@@ -120,7 +120,7 @@ impl From<AccessError> for GoogleError {
             AccessError::Missing => {
                 Self::new(401, "required", "Login Required").at("header", "Authorization")
             }
-            AccessError::Invalid => {
+            AccessError::Invalid | AccessError::Expired => {
                 Self::new(401, "authError", "Invalid Credentials").at("header", "Authorization")
             }
             AccessError::NotThere => Self::new(404, "notFound", "Not Found"),

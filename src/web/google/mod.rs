@@ -54,7 +54,11 @@ async fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Goo
         let given = |name: &&str| query.get(name).map(str::to_owned);
         Ok(bearer(request)?.or_else(|| QUERY_CREDENTIALS.iter().find_map(given)))
     };
-    let principal = web.app.authenticate(token).await?;
+    let refused = |error| match web.wrong_credential(request, error) {
+        Some(wait) => GoogleError::too_many(wait),
+        None => error.into(),
+    };
+    let principal = web.app.authenticate(token).await.map_err(refused)?;
     match web.limits.take(&principal.project, &principal.subject, web.app.now()) {
         Some(wait) => Err(GoogleError::too_many(wait)),
         None => Ok(principal),

@@ -18,14 +18,17 @@ use actix_web::{
     http::StatusCode,
     web::{self, ServiceConfig},
 };
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
 
 pub use self::{api_keys::key_json as api_key_json, problem::Problem};
 use super::{Web, extract::bearer};
+pub(super) use crate::domain::place::page_token;
 use crate::{
     app::Principal,
-    domain::invalid::{FieldError, Invalid},
+    domain::{
+        invalid::{FieldError, Invalid},
+        place,
+    },
 };
 
 /// Each route by its method, so that what is not registered here falls through to the Google face.
@@ -65,7 +68,11 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
 }
 
 async fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {
-    let principal = web.app.authenticate(|| bearer(request)).await?;
+    let refused = |error| match web.wrong_credential(request, error) {
+        Some(wait) => Problem::too_many("too many wrong credentials", wait),
+        None => error.into(),
+    };
+    let principal = web.app.authenticate(|| bearer(request)).await.map_err(refused)?;
     match web.limits.take(&principal.project, &principal.subject, web.app.now()) {
         Some(wait) => Err(Problem::too_many("this caller asks too often", wait)),
         None => Ok(principal),
@@ -80,16 +87,9 @@ pub(super) fn json_answer(status: StatusCode, body: &impl Serialize) -> HttpResp
     }
 }
 
-/// An opaque place in a list.
-pub(super) fn page_token(key: i64) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(format!("p{key}"))
-}
-
 pub(super) fn read_page_token(token: Option<&str>) -> Result<Option<i64>, FieldError> {
     let Some(token) = token else { return Ok(None) };
-    let text = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let key = text.and_then(|text| text.strip_prefix('p').and_then(|key| key.parse().ok()));
     let wrong =
         || FieldError::new("pageToken", Invalid::Rule("be a token that a list of the same kind has given"));
-    key.map(Some).ok_or_else(wrong)
+    place::read_page_token(token).map(Some).ok_or_else(wrong)
 }

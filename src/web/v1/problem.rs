@@ -117,7 +117,7 @@ impl From<AccessError> for Problem {
         let (status, code) = match error {
             AccessError::NotThere => return Self::not_found("resource"),
             AccessError::Missing => (401, "credentialsMissing"),
-            AccessError::Invalid => (401, "credentialsInvalid"),
+            AccessError::Invalid | AccessError::Expired => (401, "credentialsInvalid"),
             AccessError::Scope(_) => (403, "scopeMissing"),
             AccessError::Resource => (403, "resourceNotAllowed"),
             AccessError::Unavailable => (503, "accessUnavailable"),

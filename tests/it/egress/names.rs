@@ -201,3 +201,45 @@ async fn a_failing_name_server_is_not_the_receivers_failure(kind: Kind) {
         assert_eq!((place.last(name).await.as_str(), place.told(name)), ("delivered", 1), "{name}");
     }
 }
+
+/// On SQLite, as is the next: on a shared database the tests have a receiver of their own, which must be open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_name_leads_nowhere_but_into_what_is_opened() {
+    let mut place = Place::new(Kind::Sqlite).await;
+    let port = place.receiver.address().port();
+    let address = |host: &str| format!("http://{host}:{port}/{host}");
+    place.dns.answer("hook", Reply::addresses(&[PUBLIC]));
+    // As a search domain or a hosts file would have it.
+    place.dns.answer("d15", Reply::addresses(&[CANARY]));
+    place.dns.answer("d15-mixed", Reply::addresses(&[PUBLIC, CANARY]));
+    for (name, expected) in
+        [("hook", "delivered"), ("d15", "target_not_allowed"), ("d15-mixed", "target_not_allowed")]
+    {
+        place.app.open(json!({ "id": name, "resource": name, "address": address(name) })).await;
+        place.app.settle().await;
+        assert_eq!(place.last(name).await, expected, "{name}");
+    }
+
+    // Where nothing is opened it is refused as it stands, and nobody is asked for it.
+    place.app.set("EGRESS_ALLOW", "");
+    place.app.restart().await;
+    let before = place.dns.asked().len();
+    let body = json!({ "id": "c", "resource": "c", "address": address("intranet") });
+    let refused = place.app.post("/v1/channels", body).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (400, Some("addressNotAllowed")));
+    assert_eq!(place.dns.asked().len(), before);
+    place.assert_canaries_heard_nothing();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_of_the_hosts_file_is_judged_like_any_answer() {
+    // The one entry that every machine has.
+    let canary = TcpListener::bind((PUBLIC, 0)).unwrap();
+    let app = TestApp::with(Kind::Sqlite, &[("EGRESS_ALLOW", "127.0.0.2")]).await;
+    let address = format!("http://localhost:{}/", canary.local_addr().unwrap().port());
+    app.open(json!({ "id": "d16", "resource": "d16", "address": address })).await;
+    app.settle().await;
+    assert_eq!(app.attempts("d16").await[0]["error"], "target_not_allowed");
+    canary.set_nonblocking(true).unwrap();
+    assert!(canary.accept().is_err(), "it was connected to");
+}

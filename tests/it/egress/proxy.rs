@@ -9,7 +9,7 @@ use crate::{
     base::Kind,
     support::{
         dns::{DnsServer, Reply},
-        receiver::Receiver,
+        receiver::{Answer, Receiver},
         socks::SocksProxy,
     },
 };
@@ -96,5 +96,24 @@ async fn one_destination_has_its_pace_over_all_projects() {
     for told in [10, 15, 15] {
         app.advance(seconds(1)).await;
         assert_eq!(place.receiver.received().len(), told);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_challenge_keeps_the_pace_of_its_destination() {
+    let place = Place::new(&[("DESTINATION_RATE", "5/s"), ("VERIFY", "challenge")]).await;
+    place.receiver.answer_with(Answer::agreeing);
+    for at in 0..4 {
+        let host = format!("h{at}.victim.com");
+        place.dns.answer(&host, Reply::addresses(&[PUBLIC]));
+        let address = format!("http://{host}/");
+        let body = json!({ "id": format!("c{at}"), "resource": RESOURCE, "address": address });
+        place.app.open(body).await;
+    }
+    place.app.settle().await;
+    // Four channels, each with two questions and its sync.
+    for told in [5, 10, 12, 12] {
+        assert_eq!(place.receiver.received().len(), told);
+        place.app.advance(seconds(1)).await;
     }
 }

@@ -130,6 +130,14 @@ impl Received {
         self.header("webhook-signature")
     }
 
+    /// What has to come back before this receiver is sent anything.
+    pub fn challenge(&self) -> Option<String> {
+        let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+        let challenge =
+            body["challenge"].as_str().filter(|_| body["type"] == "watchpost.channel.challenge")?;
+        Some(challenge.to_owned())
+    }
+
     /// The body as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a body of text")

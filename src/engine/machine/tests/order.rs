@@ -88,6 +88,23 @@ fn latest_collapses_until_attempted_and_then_keeps_its_number() {
 }
 
 #[test]
+fn a_host_that_is_left_alone_holds_the_lane_until_it_leads_elsewhere() {
+    let mut lane = opened();
+    lane.step(Input::Time, NOW);
+    send(&mut lane, NOW);
+    let wait = Duration::from_hours(1);
+    let (verdict, retry_after) = (Verdict::Ours, Some(wait));
+    let left_alone = Outcome { through: 10, verdict, status: None, retry_after, jitter: 0.0 };
+    assert_eq!(lane.step(Input::Outcome(left_alone), NOW), [Action::WakeAt(NOW.plus(wait))]);
+    let later = NOW.plus(Duration::from_mins(10));
+    let changed = Input::Changed { terms: terms(), readdressed: true };
+    let soon = later.plus(OURS_WAIT);
+    assert_eq!(lane.step(changed, later), [Action::WakeAt(soon)]);
+    lane.step(Input::Time, soon);
+    assert_eq!(send(&mut lane, soon).attempt, 1);
+}
+
+#[test]
 fn a_clock_set_back_keeps_a_short_hold_short() {
     let mut lane = opened();
     lane.step(Input::Time, NOW);

@@ -47,7 +47,7 @@ impl Lane {
             return;
         }
         if verdict == Verdict::Ours {
-            self.hold_until = Some(now.plus(OURS_WAIT));
+            self.hold(outcome.retry_after.unwrap_or(OURS_WAIT), now);
             return;
         }
         let was_probing = self.terms.probing;
