@@ -31,7 +31,9 @@ pub async fn subject_of(context: &Context, target: &Target, send: Send) -> Found
     if send.first == channel.start_seq {
         return Found::Subject(send.first, Subject::Sync);
     }
-    let Some(mut events) = page_of(context, target, send.first - 1, send.through).await else {
+    let tells_one = !send.pinned && channel.catch_up != CatchUp::Latest;
+    let limit = if tells_one { 1 } else { PAGE };
+    let Some(mut events) = page_of(context, target, send.first - 1, send.through, limit).await else {
         return Found::Unreadable;
     };
     // INVARIANT: the log is dense but for what retention took from its beginning, so the cursor's next event is the
@@ -39,7 +41,7 @@ pub async fn subject_of(context: &Context, target: &Target, send: Send) -> Found
     if events.first().is_none_or(|event| event.seq != send.first) {
         return hole_at(context, target, send.first).await;
     }
-    if !send.pinned && channel.catch_up != CatchUp::Latest {
+    if tells_one {
         let event = events.swap_remove(0);
         let changed = event.changed.clone();
         return Found::Subject(event.seq, Subject::Event { event, changed });
@@ -81,7 +83,7 @@ async fn newest_of(
             return Some((event.seq, Subject::Event { event, changed }));
         }
         // The run may go on past this page: what is known of it stands in front of the next one.
-        let next = page_of(context, target, event.seq, last).await?;
+        let next = page_of(context, target, event.seq, last, PAGE).await?;
         if next.is_empty() {
             return Some((event.seq, Subject::Event { event, changed }));
         }
@@ -90,8 +92,14 @@ async fn newest_of(
     }
 }
 
-/// Events of the channel's resource after `after`. `None`: the log could not be read.
-async fn page_of(context: &Context, target: &Target, after: i64, through: i64) -> Option<Vec<Arc<Event>>> {
-    let read = context.store.events(target.channel.resource, after, through, PAGE).await;
+/// Events of the channel's resource after `after`, at most `limit`. `None`: the log could not be read.
+async fn page_of(
+    context: &Context,
+    target: &Target,
+    after: i64,
+    through: i64,
+    limit: usize,
+) -> Option<Vec<Arc<Event>>> {
+    let read = context.store.events(target.channel.resource, after, through, limit).await;
     read.inspect_err(|error| tracing::warn!(error = %error, "events could not be read for a delivery")).ok()
 }

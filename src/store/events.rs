@@ -25,6 +25,11 @@ use crate::domain::{
 /// What the cache may hold: payloads and a flat allowance per event for the rest.
 const CACHE_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 const EVENT_OVERHEAD_BYTES: usize = 512;
+/// Events read at a time where the cache has none: whoever wants one now wants the next ones soon. Few enough that many
+/// lanes that are behind do not push out each other's.
+const READ_AHEAD: usize = 32;
+/// Resources of which events are read at one time.
+const READERS_MAX: usize = 32;
 
 #[derive(Debug, Insertable)]
 #[diesel(table_name = events)]
@@ -107,16 +112,20 @@ impl Store {
         if let Some(events) = self.cache().range(resource, after, through, limit) {
             return Ok(events);
         }
+        let _reading = self.cache().reading(resource).await;
+        if let Some(events) = self.cache().range(resource, after, through, limit) {
+            return Ok(events);
+        }
         let lapse = self.cache().lapse();
-        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-        let events: Vec<Arc<Event>> = self
+        // Past `through` as well: that is where the next one looks.
+        let rows = i64::try_from(limit.max(READ_AHEAD)).unwrap_or(i64::MAX);
+        let mut events: Vec<Arc<Event>> = self
             .read(move |connection| {
                 Box::pin(async move {
                     let rows: Vec<EventRow> = on!(connection, c => {
                         events::table
                             .filter(events::resource.eq(resource.0))
                             .filter(events::seq.gt(after))
-                            .filter(events::seq.le(through))
                             .order(events::seq)
                             .limit(rows)
                             .select(EventRow::as_select())
@@ -128,6 +137,8 @@ impl Store {
             })
             .await?;
         self.cache().insert_read(lapse, events.iter().map(|event| (resource, Arc::clone(event))));
+        events.retain(|event| event.seq <= through);
+        events.truncate(limit);
         Ok(events)
     }
 
@@ -174,7 +185,11 @@ impl Store {
 
 /// Recent events in memory, oldest out first.
 #[derive(Debug, Default)]
-pub(super) struct EventCache(Mutex<Cached>);
+pub(super) struct EventCache {
+    cached: Mutex<Cached>,
+    /// Held while events of a resource are read: whoever comes meanwhile finds them here.
+    reading: [tokio::sync::Mutex<()>; READERS_MAX],
+}
 
 #[derive(Debug, Default)]
 struct Cached {
@@ -189,7 +204,13 @@ struct Cached {
 
 impl EventCache {
     fn locked(&self) -> MutexGuard<'_, Cached> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for whoever reads of the same resource, or of one that happens to share its place.
+    async fn reading(&self, resource: ResourceKey) -> tokio::sync::MutexGuard<'_, ()> {
+        let place = usize::try_from(resource.0).unwrap_or(0) % READERS_MAX;
+        self.reading[place].lock().await
     }
 
     fn clear(&self) {
