@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 if ! cargo deny --version >/dev/null 2>&1; then
-    echo 'deny: left out, for there is no cargo-deny: cargo install cargo-deny --locked'
+    echo 'deny: skipped, cargo-deny is not installed: cargo install cargo-deny --locked'
     exit 0
 fi
 checks='bans licenses sources'
@@ -13,7 +13,7 @@ set -- "${CARGO_HOME:-$HOME/.cargo}"/advisory-dbs/advisory-db-*
 if [ -d "$1" ]; then
     checks="advisories $checks"
 else
-    echo 'deny: advisories are left out, for their database was never fetched: cargo deny fetch'
+    echo 'deny: advisories skipped, their database was never fetched: cargo deny fetch'
 fi
 # Apart on purpose: each word is a check.
 # shellcheck disable=SC2086

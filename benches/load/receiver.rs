@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Notify};
 
 /// Waiting longer than this for an arrival is a failure of the server.
-const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_mins(1);
 
 pub(crate) struct Receiver {
     pub address: SocketAddr,

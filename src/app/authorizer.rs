@@ -107,7 +107,7 @@ pub struct Authorizer {
 #[derive(Debug, Default)]
 struct State {
     answers: Answers,
-    /// Questions under way, with the answer once it is there. As many as there are callers waiting.
+    /// Questions under way, with the answer once it is there. Never more than callers that wait.
     asking: HashMap<Key, Arc<OnceCell<Verdict>>>,
 }
 
@@ -210,6 +210,7 @@ impl Drop for Asking<'_> {
         let mut state = self.authorizer.state();
         // Let go of while the state is locked, so that whoever is last knows it.
         let answer = std::mem::take(&mut self.answer);
+        // Two are left: the map's and this one.
         let is_over = answer.initialized() || Arc::strong_count(&answer) == 2;
         if is_over && state.asking.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &answer)) {
             state.asking.remove(&self.key);

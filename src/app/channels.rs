@@ -131,7 +131,7 @@ impl App {
         let uid = id::channel_uid(now, self.entropy.bytes());
         let id = request.id.clone().unwrap_or_else(|| uid.clone());
         channel::check_id(&id).in_field("id")?;
-        let token = self.sealed_token(request.token.as_deref(), &principal.project, &uid)?;
+        let token = self.seal_token(request.token.as_deref(), &principal.project, &uid)?;
         let fixed = FixedOptions {
             ordering: request.ordering,
             signatures: schemes(&request).iter().map(|scheme| scheme.as_str().to_owned()).collect(),
@@ -217,8 +217,7 @@ impl App {
         request: ChangeRequest,
         now: Timestamp,
     ) -> Result<ChannelChange, ChannelError> {
-        let seal =
-            |token: Option<String>| self.sealed_token(token.as_deref(), &current.project, &current.uid);
+        let seal = |token: Option<String>| self.seal_token(token.as_deref(), &current.project, &current.uid);
         let token = request.token.map(seal).transpose()?;
         let address = |given: String| self.address(&given, Some(&current.address), "address");
         let address = request.address.map(address).transpose()?;

@@ -135,7 +135,7 @@ impl Issuer {
             Ok(keys) => {
                 if keys.is_empty() {
                     tracing::warn!(
-                        "the issuer publishes no key that can be used, so no token of its is good"
+                        "the issuer publishes no usable key; its tokens are refused until it does"
                     );
                 } else {
                     tracing::info!(keys = ?keys, "the issuer's keys were fetched");

@@ -1,4 +1,4 @@
-//! Text of a channel's that the store has sealed: its token, the values of its headers and the secret of its `auth`. Sealed
+//! What of a channel lies sealed in the store as text: its token, the values of its headers, the secret of its `auth`. Sealed
 //! here when a request gives it, opened here for its owner; for the receiver the engine opens it.
 
 use std::collections::BTreeMap;
@@ -14,15 +14,16 @@ use crate::{
 };
 
 impl App {
-    /// The token that the receiver is shown, for those who may read the channel.
-    pub fn token(&self, channel: &Channel) -> Option<String> {
+    /// The token that the receiver is shown, for those who may read the channel. None as well where it does not open,
+    /// which is logged.
+    pub fn channel_token(&self, channel: &Channel) -> Option<String> {
         let sealed = channel.token.as_deref()?;
         let opened = self.open_text(sealed, &token_place(&channel.project, &channel.uid));
         opened.inspect_err(|error| tracing::error!(channel.uid = %channel.uid, "{error}")).ok()
     }
 
     /// A token as a request gives it, checked and sealed. An empty one is none.
-    pub(super) fn sealed_token(
+    pub(super) fn seal_token(
         &self,
         given: Option<&str>,
         project: &str,

@@ -21,14 +21,14 @@ pub type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
 /// What whoever connects can take of a listener.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// For each of the workers; further ones wait until one ends.
     pub connections_max: usize,
     /// Time for a request's head, however it drips in. At least a second: the library's clock ticks in halves of one.
     pub head_within: Duration,
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self { connections_max: 10_000, head_within: Duration::from_secs(5) }
     }
@@ -69,7 +69,7 @@ impl Listening {
     pub fn start(
         name: &'static str,
         listener: TcpListener,
-        limits: Limits,
+        limits: ConnectionLimits,
         routes: Routes,
         tasks: &Tasks,
     ) -> std::io::Result<Self> {

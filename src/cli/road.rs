@@ -40,7 +40,11 @@ impl Road {
         let lock = match &config.database {
             Database::Sqlite(path) => match running_server(path) {
                 Some(server) => return Ok(Self::Server(server)),
-                None if !path.exists() => return Err(LACKS_MIGRATIONS.into()),
+                None if !path.exists() => {
+                    let nothing =
+                        format!("there is no store at {}: run `watchpost migrate` first", path.display());
+                    return Err(nothing.into());
+                }
                 None => Some(StoreLock::take(path)?),
             },
             Database::Postgres(_) => None,

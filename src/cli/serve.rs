@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Outcome, load, say,
-    server::{Limits, Parts, Server, bind},
+    server::{ConnectionLimits, Parts, Server, bind},
 };
 use crate::{
     clock::SystemClock,
@@ -37,7 +37,7 @@ pub async fn run(args: Args) -> Outcome {
         entropy: Arc::new(SystemEntropy),
         listener,
         ops_listener,
-        limits: Limits::default(),
+        limits: ConnectionLimits::default(),
         extra: None,
         pulse: true,
     };

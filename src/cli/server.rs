@@ -12,7 +12,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-pub use super::listener::{Limits, bind};
+pub use super::listener::{ConnectionLimits, bind};
 use super::{
     callers,
     listener::{Listening, Routes},
@@ -47,7 +47,7 @@ pub struct Parts {
     pub listener: TcpListener,
     /// Another one for the probes, which the first then does not serve.
     pub ops_listener: Option<TcpListener>,
-    pub limits: Limits,
+    pub limits: ConnectionLimits,
     /// Routes that only this process has, such as `dev`'s bin.
     pub extra: Option<Routes>,
     /// Whether cron rings the jobs; tests ring them by hand.

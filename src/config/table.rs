@@ -71,7 +71,7 @@ pub static SETTINGS: [Setting; 50] = [
     Setting::open(
         "OPS_LISTEN",
         "",
-        "Address and port of a listener of its own for /healthz and /readyz, which LISTEN then does not serve; port 0 picks a free one",
+        "Address and port of a second listener, for /healthz and /readyz alone, which LISTEN then does not serve; port 0 picks a free one",
     ),
     Setting::open("REQUEST_RATE", "5000/s", "Requests of one subject per second, at most; off for no limit"),
     Setting::hidden(

@@ -224,7 +224,7 @@ fn what_the_file_cannot_hold_is_an_error_that_names_the_key() {
 }
 
 #[test]
-fn unknown_and_unsupported_names_are_errors() {
+fn unknown_names_are_errors() {
     let errors = Given {
         environment: &[
             ("WATCHPOST_LISTN", ":0"),

@@ -13,7 +13,7 @@ const CHALLENGES_MAX: usize = 5;
 const PERIOD: Duration = Duration::from_hours(1);
 /// A challenge that is under way for longer was given up half-way: its channel is gone.
 const UNDER_WAY_MAX: Duration = Duration::from_mins(1);
-/// Hosts that are remembered. Whoever wants them forgotten has to have as many challenged, for five more of one.
+/// Hosts that are remembered. To have one forgotten, and challenged five times more, takes challenges of as many others.
 const HOSTS_MAX: usize = 10_000;
 
 /// Why no challenge may begin.

@@ -61,8 +61,8 @@ pub enum Consent {
 enum Question {
     /// CloudEvents': is our origin allowed to send?
     Origin,
-    /// Our own: what is the text in here?
-    Challenge,
+    /// Our own: does this text come back?
+    Nonce,
 }
 
 /// Who has agreed, and who is being asked.
@@ -117,7 +117,7 @@ impl State {
             return Err(Consent::Asking);
         }
         let question = if self.half_asked.remove(key) {
-            Question::Challenge
+            Question::Nonce
         } else {
             self.challenges.begin(host, now).map_err(|wait| match wait {
                 Wait::ForOthers => Consent::Asking,
@@ -146,7 +146,7 @@ impl State {
                 remember(&mut self.half_asked, key);
                 Consent::Asked { reached }
             }
-            (Ok((answer, false)), Question::Challenge) => {
+            (Ok((answer, false)), Question::Nonce) => {
                 self.challenges.end(host);
                 match outcome::of_status(answer.status) {
                     Verdict::Gone | Verdict::Overloaded => Consent::Answered(Box::new(answer)),
@@ -198,7 +198,7 @@ async fn put(
             let agrees = consent::is_allowed(origin, answer.status, answer.allowed_origin.as_deref());
             Ok((answer, agrees))
         }
-        Question::Challenge => {
+        Question::Nonce => {
             let nonce = format!("{:032x}", u128::from_be_bytes(context.entropy.bytes()));
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             let body = format!(r#"{{"type":"watchpost.channel.challenge","challenge":"{nonce}"}}"#);

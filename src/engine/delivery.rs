@@ -43,7 +43,7 @@ pub enum End {
     Hole { through: i64 },
     /// The receiver was asked whether it wants this: the notification takes another slot.
     Asked { reached: Option<Destination> },
-    /// The receiver may not even be asked for this long.
+    /// Its host has been challenged often enough: nothing leaves for this long.
     LeftAlone { through: i64, wait: Duration },
     /// Our own failure before anything left.
     Ours { through: i64 },
@@ -106,7 +106,7 @@ pub async fn deliver(
         Found::Hole { through } => return End::Hole { through },
         Found::Unreadable => return End::Ours { through: send.first },
     };
-    if !target.is_open() {
+    if !target.is_unsealed() {
         return End::Ours { through };
     }
     let now = context.clock.now();
@@ -137,7 +137,7 @@ pub async fn tell(context: &Context, guard: &Guard, target: &Target, telling: Te
     let channel = &target.channel;
     let Telling { notice, attempt, seq } = telling;
     let notice_kind = notice.kind;
-    if !target.is_open() {
+    if !target.is_unsealed() {
         return End::Ours { through: seq };
     }
     let now = context.clock.now();
@@ -203,7 +203,7 @@ async fn request(
         }
         Err(refusal) => Consent::Failed(SendError::Forbidden(*refusal)),
     };
-    let mut asked = None;
+    let mut reached_by_question = None;
     let answer = match (consent, address) {
         (Consent::Given, Ok(address)) => {
             let Ok(rendered) = render(notification, &context.own_headers, signer) else {
@@ -216,11 +216,11 @@ async fn request(
         (Consent::Asked { reached }, _) => return End::Asked { reached },
         (Consent::Asking, _) => return End::Ours { through },
         (Consent::LeftAlone(wait), _) => {
-            tracing::info!(channel.uid = %channel.uid, wait_s = wait.as_secs(), "its host is challenged no more for now");
+            tracing::info!(channel.uid = %channel.uid, wait_s = wait.as_secs(), "the receiver's host was challenged too often; the channel waits");
             return End::LeftAlone { through, wait };
         }
         (Consent::Refused { reached }, _) => {
-            asked = reached;
+            reached_by_question = reached;
             Err(SendError::NoConsent)
         }
         (Consent::Answered(answer), _) => Ok(*answer),
@@ -254,7 +254,7 @@ async fn request(
         // Only an overloaded receiver is asked how long it wants to be left alone.
         retry_after: retry_after.filter(|_| verdict == Verdict::Overloaded),
         moved_to,
-        reached: answer.as_ref().map_or(asked, |answer| answer.reached.clone()),
+        reached: answer.as_ref().map_or(reached_by_question, |answer| answer.reached.clone()),
         attempt: Attempt {
             channel: channel.key,
             number,

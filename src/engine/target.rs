@@ -65,12 +65,15 @@ impl Target {
             tracing::error!(channel.uid = %channel.uid, "{error}");
         });
         let retiring = retiring.iter().filter_map(|old| Some((open(&old.sealed)?, old.until))).collect();
-        let told = |error: &SealError| tracing::error!(channel.uid = %channel.uid, "{error}");
+        let unopened = |what| {
+            let uid = channel.uid.clone();
+            move |error: &SealError| tracing::error!(channel.uid = %uid, what, "{error}")
+        };
         let place = token_place(&channel.project, &channel.uid);
         let token = channel.token.as_deref().map(|sealed| sealer.open_text(sealed, &place)).transpose();
         Self {
-            token: token.inspect_err(told),
-            headers: owner_headers(&channel, sealer, header_prefix).inspect_err(told),
+            token: token.inspect_err(unopened("token")),
+            headers: owner_headers(&channel, sealer, header_prefix).inspect_err(unopened("headers")),
             filter: channel.options.filter(&channel.resource_path).map(Arc::new),
             address,
             secret,
@@ -150,8 +153,8 @@ impl Target {
         self.secret.iter().chain(retiring.map(|(secret, _)| secret))
     }
 
-    /// A channel of which something does not open must not send without it.
-    pub fn is_open(&self) -> bool {
+    /// Whether everything sealed has opened: nothing is sent without its secret, proof, token or headers.
+    pub fn is_unsealed(&self) -> bool {
         let has_secret = self.secret.is_some() || self.channel.sealed_secret.is_none();
         has_secret && self.proof.is_ok() && self.token.is_ok() && self.headers.is_ok()
     }

@@ -41,7 +41,7 @@ async fn pull(
     let limit = query.number("limit", PAGE_DEFAULT, 1, i64::try_from(PAGE_MAX).unwrap_or(i64::MAX))?;
     let after = read_page_token(query.get("pageToken"))?;
     let page = web.app.pull_claim(&capability, after, usize::try_from(limit).unwrap_or(1)).await;
-    let page = weighed(&web, &request, page)?;
+    let page = unless_guessing(&web, &request, page)?;
     let mut answer = json_answer(StatusCode::OK, &page_json(&page));
     // Previews and caches must not keep what only the holder of the URL may read.
     answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("private, no-store"));
@@ -67,11 +67,11 @@ async fn acknowledge(
     // What is wrong with the ids is found before anything moves.
     if let Some(ids) = ids {
         let settled = web.app.settle_claims(&capability, &ids).await;
-        answer["settled"] = weighed(&web, &request, settled)?.into();
+        answer["settled"] = unless_guessing(&web, &request, settled)?.into();
     }
     if let Some(through) = through {
         let number = web.app.acknowledge_claim(&capability, through).await;
-        answer["through"] = weighed(&web, &request, number)?.into();
+        answer["through"] = unless_guessing(&web, &request, number)?.into();
     }
     Ok(json_answer(StatusCode::OK, &answer))
 }
@@ -82,17 +82,22 @@ async fn resume(
     web: Data<Web>,
 ) -> Result<HttpResponse, Problem> {
     let resumed = web.app.resume_claim(&capability).await;
-    weighed(&web, &request, resumed)?;
+    unless_guessing(&web, &request, resumed)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// An outcome as it is, unless it is one wrong guess too many.
-fn weighed<T>(web: &Web, request: &HttpRequest, outcome: Result<T, ClaimError>) -> Result<T, Problem> {
-    let wait = matches!(outcome, Err(ClaimError::NotFound)).then(|| web.wrong_claim(request)).flatten();
-    match wait {
-        Some(wait) => Err(Problem::too_many("too many wrong claim URLs", wait)),
-        None => Ok(outcome?),
+fn unless_guessing<T>(
+    web: &Web,
+    request: &HttpRequest,
+    outcome: Result<T, ClaimError>,
+) -> Result<T, Problem> {
+    if matches!(outcome, Err(ClaimError::NotFound))
+        && let Some(wait) = web.wrong_claim(request)
+    {
+        return Err(Problem::too_many("too many wrong claim URLs", wait));
     }
+    Ok(outcome?)
 }
 
 fn page_json(page: &ClaimPage) -> Value {

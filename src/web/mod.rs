@@ -51,8 +51,8 @@ impl Web {
             app,
             jobs,
             native_prefix,
-            claim_guesses: Guesses::new(guesses::CLAIMS_MAX),
-            credential_guesses: Guesses::new(guesses::CREDENTIALS_MAX),
+            claim_guesses: Guesses::new(guesses::WRONG_CLAIMS_MAX),
+            credential_guesses: Guesses::new(guesses::WRONG_CREDENTIALS_MAX),
             limits: Limits::default(),
             proxies: TrustedProxies::default(),
         }

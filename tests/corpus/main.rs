@@ -55,7 +55,7 @@ fn expirations() {
 }
 
 #[test]
-fn receivers_headers() {
+fn owners_headers() {
     run("headers", headers::check, Vec::new());
 }
 

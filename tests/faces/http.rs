@@ -44,7 +44,7 @@ impl Ask {
 
     /// Unless a test says who asks, each request comes from an address of its own: a server that trusts this host counts
     /// nobody's wrong credentials against another.
-    fn asked_by(&self) -> String {
+    fn forwarded_line(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         if self.headers.iter().any(|(name, _)| name == "X-Forwarded-For") {
             return String::new();
@@ -65,7 +65,7 @@ impl Ask {
             self.method,
             self.target,
             self.address,
-            self.asked_by(),
+            self.forwarded_line(),
         )
         .into_bytes();
         for (name, value) in &self.headers {

@@ -13,7 +13,7 @@ use std::{
 
 use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _};
 use watchpost::{
-    cli::server::{Limits, Parts, Server, bind},
+    cli::server::{ConnectionLimits, Parts, Server, bind},
     clock::{SharedClock, SystemClock},
     config::Config,
     entropy::SystemEntropy,
@@ -50,11 +50,11 @@ impl TestServer {
     }
 
     pub async fn sqlite_with(settings: &[(&str, &str)]) -> Self {
-        Self::on(settings, Arc::new(SystemClock::new()), Limits::default()).await
+        Self::on(settings, Arc::new(SystemClock::new()), ConnectionLimits::default()).await
     }
 
     /// The same with a clock and a listener of the test's own.
-    pub async fn on(settings: &[(&str, &str)], clock: SharedClock, limits: Limits) -> Self {
+    pub async fn on(settings: &[(&str, &str)], clock: SharedClock, limits: ConnectionLimits) -> Self {
         let folder = folder();
         let url = format!("sqlite:{}", folder.join("watchpost.db").display());
         let (server, address) =
@@ -68,7 +68,8 @@ impl TestServer {
         let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
         let state = folder.display().to_string();
         let pairs = [("DATABASE_URL", database.url()), ("MASTER_KEY", key), ("STATE_DIR", &state)];
-        let (server, address) = start(&pairs, Arc::new(SystemClock::new()), Limits::default()).await;
+        let (server, address) =
+            start(&pairs, Arc::new(SystemClock::new()), ConnectionLimits::default()).await;
         let (client, connection) =
             tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
         Tasks::current().spawn("test connection", connection);
@@ -156,7 +157,11 @@ pub fn folder() -> PathBuf {
     folder
 }
 
-async fn start(settings: &[(&str, &str)], clock: SharedClock, limits: Limits) -> (Server, SocketAddr) {
+async fn start(
+    settings: &[(&str, &str)],
+    clock: SharedClock,
+    limits: ConnectionLimits,
+) -> (Server, SocketAddr) {
     let usual = [
         ("LISTEN", "127.0.0.1:0"),
         ("TRUSTED_PROXIES", "127.0.0.0/8"),

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 use watchpost::{
-    cli::server::Limits,
+    cli::server::ConnectionLimits,
     clock::{ManualClock, SystemClock},
     domain::time::Timestamp,
 };
@@ -70,7 +70,8 @@ async fn a_body_that_is_too_large_is_not_read_to_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_drips_is_waited_for_half_a_minute() {
     let clock = ManualClock::at(Timestamp::from_millis(1_767_225_600_000));
-    let server = TestServer::on(&[("AUTH", "off")], Arc::clone(&clock) as _, Limits::default()).await;
+    let server =
+        TestServer::on(&[("AUTH", "off")], Arc::clone(&clock) as _, ConnectionLimits::default()).await;
     for length in ["Content-Length: 100\r\n", "Transfer-Encoding: chunked\r\n"] {
         let idle = clock.sleepers();
         let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -100,7 +101,7 @@ async fn a_body_that_drips_is_waited_for_half_a_minute() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_say_nothing_are_let_go_and_keep_nobody_out() {
-    let limits = Limits { connections_max: 2, head_within: Duration::from_secs(1) };
+    let limits = ConnectionLimits { connections_max: 2, head_within: Duration::from_secs(1) };
     let server = TestServer::on(&[("AUTH", "off")], Arc::new(SystemClock::new()), limits).await;
     let mut silent = Vec::new();
     for at in 0..8 {

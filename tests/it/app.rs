@@ -16,7 +16,7 @@ use tokio::{
     sync::OnceCell,
 };
 use watchpost::{
-    cli::server::{Limits, Parts, Server, bind},
+    cli::server::{ConnectionLimits, Parts, Server, bind},
     clock::{Clock as _, ManualClock, SharedClock},
     config::Config,
     domain::time::Timestamp,
@@ -170,7 +170,7 @@ impl TestApp {
             entropy: SeededEntropy::new(SEED.fetch_add(1, Ordering::Relaxed)),
             listener: bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "LISTEN").unwrap(),
             ops_listener: None,
-            limits: Limits::default(),
+            limits: ConnectionLimits::default(),
             extra: None,
             pulse: false,
         };

@@ -14,7 +14,7 @@ use std::{
 use tokio::runtime::Runtime;
 use watchpost::{
     app::{App, Principal},
-    cli::server::{Limits, Parts, Server, bind},
+    cli::server::{ConnectionLimits, Parts, Server, bind},
     clock::{Clock as _, ManualClock, SharedClock},
     config::Config,
     domain::time::Timestamp,
@@ -148,7 +148,7 @@ impl World {
             entropy: Arc::new(entropy) as SharedEntropy,
             listener: bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "LISTEN").unwrap(),
             ops_listener: None,
-            limits: Limits::default(),
+            limits: ConnectionLimits::default(),
             extra: None,
             pulse: false,
         };

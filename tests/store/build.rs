@@ -29,7 +29,7 @@ pub fn path(path: &str) -> ResourcePath {
     ResourcePath::parse(path).unwrap()
 }
 
-/// Makes the same change of whatever the channel is. Whether it had not ended.
+/// Changes a channel, whatever it is by then; false where it had ended.
 pub async fn changed(
     store: &Store,
     key: ChannelKey,

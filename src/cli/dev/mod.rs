@@ -9,7 +9,7 @@ use std::{net::TcpListener, sync::Arc};
 use super::{
     Failure, Outcome, say,
     serve::{Interrupts, announce_probes, store_name},
-    server::{Limits, Parts, Server, bind},
+    server::{ConnectionLimits, Parts, Server, bind},
 };
 use crate::{
     clock::SystemClock,
@@ -50,7 +50,7 @@ pub async fn run(args: Args) -> Outcome {
         entropy: Arc::new(SystemEntropy),
         listener: listener(&config)?,
         ops_listener: config.ops_listen.map(|address| bind(address, "OPS_LISTEN")).transpose()?,
-        limits: Limits::default(),
+        limits: ConnectionLimits::default(),
         extra: Some(bin::routes(&bin)),
         pulse: true,
     };

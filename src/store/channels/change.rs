@@ -49,7 +49,7 @@ pub enum ChangeOutcome<E> {
     Changed,
     /// There is no such channel any more.
     Ended,
-    /// By what was to decide.
+    /// `decide` refused.
     Refused(E),
 }
 

@@ -39,10 +39,9 @@ pub async fn handle(
     let address = open.address.clone();
     let opened = web.app.open_channel(&principal, open).await;
     let opened = opened.map_err(|error| GoogleError::of_channel(error, &address))?;
-    Ok(HttpResponse::Ok().content_type("application/json; charset=UTF-8").body(
-        channel_json(&web.app, &opened, claims.then(|| web.app.claim_url(&opened.channel))).to_string()
-            + "\n",
-    ))
+    let claim_url = claims.then(|| web.app.claim_url(&opened.channel));
+    let body = channel_json(&web.app, &opened, claim_url).to_string() + "\n";
+    Ok(HttpResponse::Ok().content_type("application/json; charset=UTF-8").body(body))
 }
 
 /// What a watch asks for, and whether its answer shall show the claim URL.
@@ -116,7 +115,7 @@ fn channel_json(app: &App, opened: &Opened, claim_url: Option<String>) -> serde_
         "resourceUri": channel.resource_uri,
         "expiration": channel.expires_at.as_millis().to_string(),
     });
-    if let Some(token) = app.token(channel) {
+    if let Some(token) = app.channel_token(channel) {
         answer["token"] = token.into();
     }
     if let Some(secret) = &opened.secret {

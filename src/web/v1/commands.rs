@@ -160,7 +160,9 @@ pub async fn replay(
         (Some(_), Some(_)) => {
             return Err(body.error("fromTime", Invalid::Rule("not stand beside fromNumber")).into());
         }
-        (None, None) => return Err(body.error("fromNumber", Invalid::Missing).into()),
+        (None, None) => {
+            return Err(body.error("fromNumber", Invalid::Rule("be given, or fromTime")).into());
+        }
     };
     body.finish()?;
     let (replay_id, view) = web.app.replay(&principal, &id, from).await?;

@@ -171,10 +171,8 @@ pub async fn list(request: HttpRequest, web: Data<Web>) -> Result<HttpResponse, 
     let views = web.app.list_channels(&principal, filter).await?;
     let full = i64::try_from(views.len()).is_ok_and(|rows| rows == limit);
     let next = views.last().filter(|_| full).map(|view| page_token(view.channel.key.0));
-    Ok(json_answer(
-        StatusCode::OK,
-        &page(&views.iter().map(|view| view_json(&web.app, view)).collect::<Vec<_>>(), next),
-    ))
+    let items: Vec<_> = views.iter().map(|view| view_json(&web.app, view)).collect();
+    Ok(json_answer(StatusCode::OK, &page(&items, next)))
 }
 
 /// Labels by which a list may be narrowed at once.

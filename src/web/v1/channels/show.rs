@@ -36,7 +36,7 @@ fn channel_json(app: &App, channel: &Channel) -> Value {
         "resourceUri": channel.resource_uri,
         "subject": channel.subject,
         "address": mask_query(&channel.address),
-        "token": app.token(channel),
+        "token": app.channel_token(channel),
         "format": channel.format.as_str(),
         "payload": channel.payload,
         "ordering": channel.options.ordering.as_str(),
