@@ -160,25 +160,7 @@ impl Server {
         let web = Web::new(app.clone(), Arc::clone(&jobs), config.native_prefix.clone())
             .limited_to(config.request_rate)
             .behind(TrustedProxies::new(config.trusted_proxies.clone()));
-        let ops = match ops_listener {
-            Some(listener) => {
-                let web = web.clone();
-                let routes: Routes = Arc::new(move |config| web::ops_routes(config, &web));
-                Some(Listening::start("ops", listener, limits, routes, &tasks)?)
-            }
-            None => None,
-        };
-        let probed_here = ops.is_none();
-        let routes: Routes = Arc::new(move |config| {
-            if let Some(extra) = &extra {
-                extra(config);
-            }
-            if probed_here {
-                web::ops_routes(config, &web);
-            }
-            web::routes(config, &web);
-        });
-        let web = Listening::start("web", listener, limits, routes, &tasks)?;
+        let (web, ops) = listen(listener, ops_listener, web, extra, limits, &tasks)?;
         if matches!(config.database, Database::Sqlite(_)) {
             lock.write_address(&format!("{address}{}", config.native_prefix))?;
         }
@@ -203,11 +185,39 @@ impl Server {
             pulse.stop().await;
         }
         tokio::join!(self.web.stop(), self.engine.stop());
+        // Probes are answered while the rest ends.
         if let Some(ops) = self.ops {
             ops.stop().await;
         }
         self.app.store.close().await;
     }
+}
+
+/// The faces' listener, and the probes' where they have one of their own.
+fn listen(
+    listener: TcpListener,
+    ops_listener: Option<TcpListener>,
+    web: Web,
+    extra: Option<Routes>,
+    limits: ConnectionLimits,
+    tasks: &Tasks,
+) -> std::io::Result<(Listening, Option<Listening>)> {
+    let probed_here = ops_listener.is_none();
+    let probed = web.clone();
+    let ops_routes: Routes = Arc::new(move |service| web::ops_routes(service, &probed));
+    let ops = ops_listener
+        .map(|ops| Listening::start("ops", ops, limits, Arc::clone(&ops_routes), tasks))
+        .transpose()?;
+    let routes: Routes = Arc::new(move |service| {
+        if let Some(extra) = &extra {
+            extra(service);
+        }
+        if probed_here {
+            ops_routes(service);
+        }
+        web::routes(service, &web);
+    });
+    Ok((Listening::start("web", listener, limits, routes, tasks)?, ops))
 }
 
 pub fn location_of(database: &Database) -> Location {
