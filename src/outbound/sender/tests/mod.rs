@@ -1,12 +1,13 @@
 //! Against raw sockets, never a polite HTTP library. Nothing here waits for a fixed time.
 
-use std::{net::SocketAddr, path::PathBuf, process::Command};
+use std::{net::SocketAddr, path::PathBuf, process::Command, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
+mod proxy;
 mod tls;
 
 use super::*;
