@@ -23,11 +23,11 @@ use crate::{
     app::{self, App, Retention},
     clock::SharedClock,
     config::{Auth, Config, Database, Resources},
-    domain::{backoff::Schedule, expiry::Lifetimes, proxies::TrustedProxies},
+    domain::{backoff::Schedule, egress_proxy::EgressProxy, expiry::Lifetimes, proxies::TrustedProxies},
     engine::{self, Engine},
     entropy::SharedEntropy,
     jobs::{JobName, Jobs, scheduler::Pulse},
-    outbound::{EgressPolicy, EgressRules, Sender, SenderConfig},
+    outbound::{Bridge, EgressPolicy, EgressRules, Sender, SenderConfig},
     runtime::Tasks,
     store::{Location, Reminding, Store, StoreError, StoreLock, refuse_network},
     wake::Bells,
@@ -72,6 +72,8 @@ pub struct Server {
     web: Listening,
     ops: Option<Listening>,
     pulse: Option<Pulse>,
+    /// To the operator's HTTP proxy, up until the engine has stopped.
+    _bridge: Option<Bridge>,
     /// Held until the process ends or the server is dropped.
     _lock: StoreLock,
 }
@@ -131,6 +133,15 @@ impl Server {
             callers: Arc::new(callers::of(&config, &policy, &clock, entropy.as_ref())?),
         };
         app.ensure_signing_key().await?;
+        let (proxy, bridge) = match config.egress.proxy.clone() {
+            Some(EgressProxy::Http(http)) => {
+                let clock = Arc::clone(&clock);
+                let bridge = Bridge::start(&http, CONNECT_TIMEOUT, clock, entropy.as_ref(), &tasks).await?;
+                (Some(bridge.as_socks5()), Some(bridge))
+            }
+            Some(EgressProxy::Socks5(socks5)) => (Some(socks5), None),
+            None => (None, None),
+        };
         let sender = Sender::new(SenderConfig {
             policy: policy.clone(),
             attempt_timeout: config.attempt_timeout,
@@ -138,7 +149,7 @@ impl Server {
             user_agent: config.user_agent.clone(),
             ca_file: config.egress.ca_file.clone(),
             name_servers: config.egress.name_servers.clone(),
-            proxy: config.egress.proxy,
+            proxy,
             host_window: usize::try_from(config.host_window).unwrap_or(usize::MAX),
         })?;
         let schedule = Schedule::new(config.retry.schedule.clone()).ok_or("RETRY_SCHEDULE is empty")?;
@@ -176,7 +187,7 @@ impl Server {
         } else {
             None
         };
-        Ok(Self { address, ops_address, app, engine, jobs, web, ops, pulse, _lock: lock })
+        Ok(Self { address, ops_address, app, engine, jobs, web, ops, pulse, _bridge: bridge, _lock: lock })
     }
 
     /// Closes the listeners, lets what is under way end, and makes it durable: at most 20 seconds.

@@ -37,6 +37,7 @@ use crate::domain::{
     consent::Verification,
     duration::DURATION_MAX,
     egress::{AllowRule, Ports},
+    egress_proxy::EgressProxy,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -101,8 +102,7 @@ pub struct EgressConfig {
     pub ca_file: Option<PathBuf>,
     /// None: whomever the system asks.
     pub name_servers: Vec<SocketAddr>,
-    /// A SOCKS5 proxy.
-    pub proxy: Option<SocketAddr>,
+    pub proxy: Option<EgressProxy>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

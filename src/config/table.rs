@@ -129,10 +129,11 @@ pub static SETTINGS: [Setting; 50] = [
         "Whether a public address may be written as an IP address instead of a name: true or false",
     ),
     Setting::open("EGRESS_CA_FILE", "", "PEM file of roots to trust beside the public ones"),
-    Setting::open(
+    Setting::hidden(
         "EGRESS_PROXY",
         "",
-        "SOCKS5 proxy that every request goes through, such as socks5://10.0.0.9:1080; it is asked for addresses, never for names",
+        Secrecy::Password,
+        "Proxy on the way to every receiver, socks5://[USER:PASSWORD@]IP[:PORT] or http://[USER:PASSWORD@]IP:PORT; it is asked for addresses, never for names",
     ),
     Setting::open(
         "EGRESS_DNS",

@@ -374,9 +374,15 @@ fn all_problems_are_reported_at_once() {
 #[test]
 fn secrets_are_shown_nowhere() {
     let database = "postgres://watch:hunter2@db.example:5432/w?sslmode=require&password=hunter3";
-    let config = flags(&[("JWT_SECRET", SECRET), ("MASTER_KEY", KEY), ("DATABASE_URL", database)]).unwrap();
+    let config = flags(&[
+        ("JWT_SECRET", SECRET),
+        ("MASTER_KEY", KEY),
+        ("DATABASE_URL", database),
+        ("EGRESS_PROXY", "http://watch:hunter4@10.0.0.9:3128"),
+    ])
+    .unwrap();
     let debug = format!("{config:?} {:?}", config.describe());
-    for secret in [SECRET, KEY, "hunter2", "hunter3", "[1, 1"] {
+    for secret in [SECRET, KEY, "hunter2", "hunter3", "hunter4", "[1, 1"] {
         assert!(!debug.contains(secret), "{debug}");
     }
     assert_eq!(shown(&config, "JWT_SECRET"), ("(set)", "--jwt-secret".to_owned()));
@@ -385,12 +391,15 @@ fn secrets_are_shown_nowhere() {
         shown(&config, "DATABASE_URL").0,
         "postgres://watch:***@db.example:5432/w?sslmode=require&password=***"
     );
+    assert_eq!(shown(&config, "EGRESS_PROXY").0, "http://watch:***@10.0.0.9:3128");
     assert_eq!(shown(&Given::default().load().unwrap(), "JWT_SECRET"), ("", "default".to_owned()));
 
     for given in [
         environment(&[("WATCHPOST_MASTER_KEY", "hunter2"), ("WATCHPOST_JWT_SECRET", "hunter2")]),
         environment(&[("WATCHPOST_DATABASE_URL", "mysql://watch:hunter2@db")]),
         environment(&[("WATCHPOST_DATABASE_URL", "host=db password=hunter2")]),
+        environment(&[("WATCHPOST_EGRESS_PROXY", "http://watch:hunter2@proxy:3128")]),
+        environment(&[("WATCHPOST_EGRESS_PROXY", "https://watch:hunter2@10.0.0.9:3128")]),
         toml("jwt_secret = \"hunter2"),
         toml("jwt_secret = hunter2"),
         toml("jwt_secret = { hunter2 = 1 }"),
@@ -441,12 +450,26 @@ fn values_at_their_limits() {
         ("DESTINATION_RATE", &["off", "1/s", "1000000/s"], &["", "0/s", "50", "50/m", "+5/s", "1000001/s"]),
         (
             "EGRESS_PROXY",
-            &["", "socks5://10.0.0.9", "socks5://[fd00::9]:9050"],
+            &[
+                "",
+                "socks5://10.0.0.9",
+                "socks5://[fd00::9]:9050",
+                "socks5://a:b@10.0.0.9",
+                "http://10.0.0.9:3128",
+                "http://a:b%3A%40%25@[fd00::9]:3128",
+            ],
             &[
                 "10.0.0.9:1080",
-                "http://10.0.0.9:3128",
                 "socks5h://10.0.0.9",
-                "socks5://a:b@10.0.0.9",
+                "https://10.0.0.9:3128",
+                "http://10.0.0.9",
+                "http://10.0.0.9:3128/",
+                "http://a@10.0.0.9:3128",
+                "http://:b@10.0.0.9:3128",
+                "http://a:@10.0.0.9:3128",
+                "http://a%3Ab:c@10.0.0.9:3128",
+                "http://a:b%0D@10.0.0.9:3128",
+                "http://a:b%FF@10.0.0.9:3128",
                 "socks5://proxy:1080",
             ],
         ),

@@ -8,6 +8,7 @@ pub mod consent;
 pub mod cursor;
 pub mod duration;
 pub mod egress;
+pub mod egress_proxy;
 pub mod event;
 pub mod expiry;
 pub mod fate;

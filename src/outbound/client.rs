@@ -1,7 +1,8 @@
 //! The HTTP clients, set up once and kept: one for each gate. Called by the sender alone.
 //!
-//! None follows a redirect, repeats a request, decompresses or takes a proxy from the environment. A proxy that the
-//! operator names is a SOCKS5 one, which is asked for addresses that our own resolver has judged, never for names.
+//! None follows a redirect, repeats a request, decompresses or takes a proxy from the environment. To them the
+//! operator's proxy speaks SOCKS5, over a bridge if need be: it is asked for addresses that our own resolver has judged,
+//! never for names.
 
 use std::{
     collections::HashMap,
@@ -12,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
 
 use super::{
@@ -20,6 +22,7 @@ use super::{
     policy::{Address, EgressPolicy},
     resolver::{Gate, GateResolver},
 };
+use crate::domain::egress_proxy::{Credentials, ProxyServer};
 
 const ANSWER_HEADERS_MAX: usize = 64;
 const HTTP2_HEADER_BYTES_MAX: u32 = 16 * 1024;
@@ -41,7 +44,7 @@ pub struct SenderConfig {
     /// Asked for addresses instead of whomever the system asks, where there are any.
     pub name_servers: Vec<SocketAddr>,
     /// A SOCKS5 proxy through which every request goes.
-    pub proxy: Option<SocketAddr>,
+    pub proxy: Option<ProxyServer>,
     /// Idle connections kept per host.
     pub host_window: usize,
 }
@@ -111,8 +114,7 @@ impl Clients {
         #[expect(clippy::disallowed_methods, reason = "the one gate to the outside")]
         let builder = reqwest::Client::builder();
         let builder = match &self.config.proxy {
-            // `socks5h` would have it look names up by itself, past the policy.
-            Some(proxy) => builder.proxy(reqwest::Proxy::all(format!("socks5://{proxy}"))?),
+            Some(proxy) => builder.proxy(reqwest::Proxy::all(socks5_url(proxy))?),
             None => builder.no_proxy(),
         };
         builder
@@ -132,6 +134,17 @@ impl Clients {
             .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
             .tls_certs_merge(self.roots.iter().cloned())
             .build()
+    }
+}
+
+/// `socks5h` would have the proxy look names up by itself, past the policy.
+fn socks5_url(ProxyServer { address, credentials }: &ProxyServer) -> String {
+    match credentials {
+        Some(Credentials { user, password }) => {
+            let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+            format!("socks5://{}:{}@{address}", encoded(user), encoded(password.reveal()))
+        }
+        None => format!("socks5://{address}"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Every address passes one policy, twice: as text when somebody names it ([`EgressPolicy::judge`]), and as the IP
 //! addresses it turns out to be whenever a connection is opened. Nothing here decides about retries, or writes.
 
+pub mod bridge;
 pub mod client;
 pub mod destination;
 pub mod fetcher;
@@ -12,6 +13,7 @@ pub mod policy;
 pub mod resolver;
 pub mod sender;
 
+pub use bridge::Bridge;
 pub use client::{SenderConfig, SetupError};
 pub use destination::Destination;
 pub use fetcher::{FetchError, Fetched, Fetcher, FetcherConfig, FetcherError};

@@ -23,7 +23,7 @@ const USES: [(&str, &[&str]); 14] = [
     ("telemetry", &["config"]),
     ("store", &["domain", "runtime"]),
     ("signing", &["domain"]),
-    ("outbound", &["domain", "clock"]),
+    ("outbound", &["domain", "clock", "entropy", "runtime"]),
     ("engine", &["store", "signing", "outbound", "wake", "domain", "clock", "entropy", "runtime"]),
     (
         "app",

@@ -1,5 +1,5 @@
-//! What the test binaries share: a PostgreSQL to test on, a receiver to deliver to, a name server and a
-//! proxy. Used through
+//! What the test binaries share: a PostgreSQL to test on, a receiver to deliver to, a name server and
+//! proxies. Used through
 //! `#[path = "../support/mod.rs"] mod support;`, so no binary uses all of it.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
@@ -13,8 +13,10 @@
     reason = "test code: a broken expectation is a failed test"
 )]
 
+pub mod connect;
 pub mod dns;
 pub mod misbehaving;
 pub mod postgres;
 pub mod receiver;
 pub mod socks;
+pub mod tls;

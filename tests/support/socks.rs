@@ -2,7 +2,7 @@
 //! test instead, so that requests to public addresses stay on this machine.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -63,13 +63,13 @@ async fn serve(
     client.write_all(&[VERSION, NO_AUTH]).await?;
     let [_version, _connect, _reserved, kind] = client.read_u32().await?.to_be_bytes();
     let host = match kind {
-        IPV4 => IpAddr::from(Ipv4Addr::from_bits(client.read_u32().await?)).to_string(),
+        IPV4 => Ipv4Addr::from_bits(client.read_u32().await?).to_string(),
         NAME => {
             let mut name = vec![0; usize::from(client.read_u8().await?)];
             client.read_exact(&mut name).await?;
             String::from_utf8_lossy(&name).into_owned()
         }
-        _ => IpAddr::from(Ipv6Addr::from_bits(client.read_u128().await?)).to_string(),
+        _ => format!("[{}]", Ipv6Addr::from_bits(client.read_u128().await?)),
     };
     let port = client.read_u16().await?;
     asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{host}:{port}"));

@@ -8,28 +8,58 @@ use crate::{
     app::{TestApp, seconds},
     base::Kind,
     support::{
+        connect::ConnectProxy,
         dns::{DnsServer, Reply},
         receiver::{Answer, Receiver},
         socks::SocksProxy,
     },
 };
 
-const RESOURCE: &str = "orders/17";
-const PUBLIC: &str = "203.0.112.7";
+pub const RESOURCE: &str = "orders/17";
+pub const PUBLIC: &str = "203.0.112.7";
 
-struct Place {
-    app: TestApp,
-    dns: DnsServer,
-    proxy: SocksProxy,
-    receiver: Receiver,
+pub enum Proxy {
+    Socks5(SocksProxy),
+    Http(ConnectProxy),
+}
+
+impl Proxy {
+    fn asked(&self) -> Vec<String> {
+        match self {
+            Self::Socks5(proxy) => proxy.asked(),
+            Self::Http(proxy) => proxy.asked(),
+        }
+    }
+}
+
+pub struct Place {
+    pub app: TestApp,
+    pub dns: DnsServer,
+    pub proxy: Proxy,
+    pub receiver: Receiver,
 }
 
 impl Place {
-    /// On SQLite: on a shared database the tests have a receiver of their own, which a proxy would hide.
     async fn new(settings: &[(&str, &str)]) -> Self {
-        let (dns, receiver) = (DnsServer::start().await, Receiver::start().await);
-        let proxy = SocksProxy::start(receiver.address()).await;
-        let (name_server, through) = (dns.address.to_string(), format!("socks5://{}", proxy.address));
+        let receiver = Receiver::start().await;
+        let proxy = Proxy::Socks5(SocksProxy::start(receiver.address()).await);
+        Self::behind(proxy, "", receiver, settings).await
+    }
+
+    /// On SQLite: on a shared database the tests have a receiver of their own, which a proxy would hide.
+    /// `credentials` as they stand in a URL, with their `@`.
+    pub async fn behind(
+        proxy: Proxy,
+        credentials: &str,
+        receiver: Receiver,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let through = match &proxy {
+            Proxy::Socks5(proxy) => format!("socks5://{credentials}{}", proxy.address),
+            Proxy::Http(proxy) => format!("http://{credentials}{}", proxy.address),
+        };
+        let dns = DnsServer::start().await;
+        let name_server = dns.address.to_string();
         let mut all = vec![
             ("EGRESS_ALLOW", ""),
             ("EGRESS_DNS", &name_server),
@@ -45,7 +75,10 @@ impl Place {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proxy_is_asked_for_what_was_judged() {
-    let place = Place::new(&[]).await;
+    is_asked_for_what_was_judged(&Place::new(&[]).await).await;
+}
+
+pub async fn is_asked_for_what_was_judged(place: &Place) {
     for host in ["example.com", "xn--bcher-kva.de"] {
         place.dns.answer(host, Reply::addresses(&[PUBLIC]));
     }
@@ -59,8 +92,7 @@ async fn the_proxy_is_asked_for_what_was_judged() {
         let url = url::Url::parse(&address).unwrap();
         let host = match url.host().unwrap() {
             url::Host::Domain(_) => PUBLIC.to_owned(),
-            url::Host::Ipv4(ip) => ip.to_string(),
-            url::Host::Ipv6(ip) => ip.to_string(),
+            ip => ip.to_string(),
         };
         expected.push(format!("{host}:{}", url.port_or_known_default().unwrap()));
         let attempts = place.app.attempts(&id).await;

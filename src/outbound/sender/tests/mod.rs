@@ -1,12 +1,13 @@
 //! Against raw sockets, never a polite HTTP library. Nothing here waits for a fixed time.
 
-use std::{net::SocketAddr, path::PathBuf, process::Command};
+use std::{net::SocketAddr, path::PathBuf, process::Command, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
+mod proxy;
 mod tls;
 
 use super::*;
@@ -22,18 +23,21 @@ fn policy(allow: &[&str]) -> EgressPolicy {
     EgressPolicy::new(EgressRules { allow, ..EgressRules::default() })
 }
 
-fn sender_with(allow: &[&str], attempt_timeout: Duration) -> Sender {
-    let config = SenderConfig {
+fn config(allow: &[&str]) -> SenderConfig {
+    SenderConfig {
         policy: policy(allow),
-        attempt_timeout,
+        attempt_timeout: Duration::from_secs(15),
         connect_timeout: Duration::from_secs(5),
         user_agent: "watchpost/test".to_owned(),
         ca_file: None,
         name_servers: Vec::new(),
         proxy: None,
         host_window: 64,
-    };
-    Sender::new(config).unwrap()
+    }
+}
+
+fn sender_with(allow: &[&str], attempt_timeout: Duration) -> Sender {
+    Sender::new(SenderConfig { attempt_timeout, ..config(allow) }).unwrap()
 }
 
 fn sender() -> Sender {
@@ -354,14 +358,9 @@ fn a_shortage_of_this_node_is_not_the_receivers_failure() {
 #[test]
 fn a_configuration_that_cannot_work_is_told_at_once() {
     let config = |user_agent: &str, ca_file: Option<&str>| SenderConfig {
-        policy: EgressPolicy::default(),
-        attempt_timeout: Duration::from_secs(15),
-        connect_timeout: Duration::from_secs(5),
         user_agent: user_agent.to_owned(),
         ca_file: ca_file.map(PathBuf::from),
-        name_servers: Vec::new(),
-        proxy: None,
-        host_window: 64,
+        ..config(&[])
     };
     assert!(matches!(Sender::new(config("a\nb", None)), Err(SetupError::Client(_))));
     assert!(matches!(Sender::new(config("a", Some("/nonexistent"))), Err(SetupError::CaFile { .. })));

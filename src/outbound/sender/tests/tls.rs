@@ -50,16 +50,7 @@ impl Receiver {
         let port = self.listener.local_addr().unwrap().port();
         let path = std::env::temp_dir().join(format!("watchpost-ca-{}-{port}.pem", std::process::id()));
         std::fs::write(&path, &self.ca_pem).unwrap();
-        let sender = Sender::new(SenderConfig {
-            policy: policy(LOOPBACK),
-            attempt_timeout: Duration::from_secs(15),
-            connect_timeout: Duration::from_secs(5),
-            user_agent: "watchpost/test".to_owned(),
-            ca_file: Some(path.clone()),
-            name_servers: Vec::new(),
-            proxy: None,
-            host_window: 64,
-        });
+        let sender = Sender::new(SenderConfig { ca_file: Some(path.clone()), ..config(LOOPBACK) });
         std::fs::remove_file(path).unwrap();
         sender.unwrap()
     }
