@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use super::{
-    Action, Flight, Lane, NoticeMark, Outcome, ParkReason, Parking, Phase, Record, Send, Waiting,
-    deciding::OURS_WAIT,
-};
+use super::{Action, Flight, Lane, NoticeMark, Outcome, ParkReason, Parking, Phase, Record, Send, Waiting};
 use crate::domain::{
     backoff,
     channel::OnExhausted,
@@ -60,7 +57,7 @@ impl Lane {
         let mut parked = None;
         match outcome.verdict {
             Verdict::Ours => {
-                self.hold(outcome.retry_after.unwrap_or(OURS_WAIT), now);
+                self.hold_ours(&outcome, now);
                 return;
             }
             Verdict::Delivered => {
@@ -113,7 +110,7 @@ impl Lane {
         let (mut parked, mut redriven) = (None, None);
         match outcome.verdict {
             Verdict::Ours => {
-                self.hold(outcome.retry_after.unwrap_or(OURS_WAIT), now);
+                self.hold_ours(&outcome, now);
                 self.redrive_again(flight);
                 return;
             }
@@ -157,7 +154,7 @@ impl Lane {
         actions: &mut Vec<Action>,
     ) {
         if outcome.verdict == Verdict::Ours {
-            self.hold(outcome.retry_after.unwrap_or(OURS_WAIT), now);
+            self.hold_ours(&outcome, now);
             self.tell_again(flight);
             return;
         }

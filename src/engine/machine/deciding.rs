@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Cargo, Flight, Lane, Phase, Send, UNSAVED_MAX, WINDOW_UNSAVED_MAX};
+use super::{Action, Cargo, Flight, Lane, Outcome, Phase, Send, UNSAVED_MAX, WINDOW_UNSAVED_MAX};
 use crate::domain::{channel::CatchUp, notice, rate::Bucket, time::Timestamp};
 
 /// The wait after a failure of our own.
@@ -198,7 +198,12 @@ impl Lane {
     /// Lets nothing leave for this long.
     pub(super) fn hold(&mut self, wait: Duration, now: Timestamp) {
         self.hold_until = Some(now.plus(wait));
-        self.hold = wait;
+        self.hold_max = wait;
+    }
+
+    /// After trouble of our own.
+    pub(super) fn hold_ours(&mut self, outcome: &Outcome, now: Timestamp) {
+        self.hold(outcome.retry_after.unwrap_or(OURS_WAIT), now);
     }
 
     /// Another host is not left alone: what is left of the wait is no longer than trouble of our own makes it.
@@ -214,7 +219,7 @@ impl Lane {
         let probe = if self.terms.probing { self.terms.reminders.longest_wait() } else { Duration::ZERO };
         let longest = schedule.longest_wait().max(probe);
         self.failing.due_at = self.failing.due_at.map(|due| due.min(now.plus(longest)));
-        self.hold_until = self.hold_until.map(|due| due.min(now.plus(self.hold)));
+        self.hold_until = self.hold_until.map(|due| due.min(now.plus(self.hold_max)));
         if let Some(window) = &mut self.window {
             for waits in window.retries.values_mut() {
                 waits.retry.due_at = waits.retry.due_at.min(now.plus(longest));

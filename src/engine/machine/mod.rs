@@ -67,8 +67,8 @@ pub struct Lane {
     last_told: Option<i64>,
     /// A wait that is nobody's failure: a first attempt's delay, trouble of our own, or a host that is left alone.
     hold_until: Option<Timestamp>,
-    /// How long that was to be when it began.
-    hold: Duration,
+    /// The longest that it may be away: a clock that was set back makes it look longer.
+    hold_max: Duration,
     /// What the channel is to be told, oldest first.
     notices: Vec<Waiting>,
     /// Parked notifications that get another attempt, with their attempts so far.
@@ -119,7 +119,7 @@ impl Lane {
             phase: Phase::Resting,
             ahead: Ahead::Unknown,
             hold_until: None,
-            hold: Duration::ZERO,
+            hold_max: Duration::ZERO,
             notices: Vec::new(),
             redrives: BTreeMap::new(),
             redrove: false,

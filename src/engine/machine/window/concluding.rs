@@ -12,7 +12,6 @@ use crate::{
     engine::machine::{
         Action, Change, Flight, Lane, Outcome, ParkReason, Parking, Record, Retry, Send,
         concluding::{POISON_REFUSALS_MIN, POISON_TIME_MIN},
-        deciding::OURS_WAIT,
     },
 };
 
@@ -47,7 +46,7 @@ impl Lane {
             return;
         }
         if verdict == Verdict::Ours {
-            self.hold(outcome.retry_after.unwrap_or(OURS_WAIT), now);
+            self.hold_ours(&outcome, now);
             return;
         }
         let was_probing = self.terms.probing;
