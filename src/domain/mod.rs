@@ -26,6 +26,7 @@ pub mod proxies;
 pub mod rate;
 pub mod renewal;
 pub mod resource;
+pub mod room;
 pub mod secret;
 pub mod settled;
 pub mod signing_key;

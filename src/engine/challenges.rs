@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::domain::room::make_room;
+
 /// Of one host, within [`PERIOD`].
 const CHALLENGES_MAX: usize = 5;
 const PERIOD: Duration = Duration::from_hours(1);
@@ -39,7 +41,10 @@ pub struct Challenges {
 impl Challenges {
     /// Counts a challenge that begins now, if one may.
     pub fn begin(&mut self, host: &str, now: Duration) -> Result<(), Wait> {
-        self.make_room(host, now);
+        let is_over = |challenges: &VecDeque<Challenge>| {
+            challenges.back().is_none_or(|last| now >= last.began + PERIOD)
+        };
+        make_room(&mut self.hosts, host, HOSTS_MAX, is_over);
         let challenges = self.hosts.entry(host.to_owned()).or_default();
         challenges.retain(|challenge| now < challenge.began + PERIOD);
         if challenges.len() < CHALLENGES_MAX {
@@ -68,16 +73,6 @@ impl Challenges {
         let Some(challenges) = self.hosts.get_mut(host) else { return };
         if let Some(at) = challenges.iter().position(|challenge| !challenge.is_over) {
             challenges.remove(at);
-        }
-    }
-
-    fn make_room(&mut self, host: &str, now: Duration) {
-        if self.hosts.len() < HOSTS_MAX || self.hosts.contains_key(host) {
-            return;
-        }
-        self.hosts.retain(|_, challenges| challenges.back().is_some_and(|last| now < last.began + PERIOD));
-        if self.hosts.len() >= HOSTS_MAX {
-            self.hosts.clear();
         }
     }
 }

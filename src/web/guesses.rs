@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crate::domain::room::make_room;
+
 /// Wrong claim URLs that a client may try within a minute.
 pub const WRONG_CLAIMS_MAX: u32 = 20;
 /// Wrong credentials likewise.
@@ -33,12 +35,7 @@ impl Guesses {
     /// Counts a wrong guess; how long to wait when there were too many.
     pub fn count(&self, client: IpAddr, now: Duration) -> Option<Duration> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if clients.len() >= CLIENTS_MAX && !clients.contains_key(&client) {
-            clients.retain(|_, (since, _)| now < *since + WINDOW);
-            if clients.len() >= CLIENTS_MAX {
-                clients.clear();
-            }
-        }
+        make_room(&mut clients, &client, CLIENTS_MAX, |(since, _)| now >= *since + WINDOW);
         let (since, guesses) = clients.entry(client).or_insert((now, 0));
         if now >= *since + WINDOW {
             (*since, *guesses) = (now, 0);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::domain::{channel::RateLimit, rate::Bucket, time::Timestamp};
+use crate::domain::{channel::RateLimit, rate::Bucket, room::make_room, time::Timestamp};
 
 /// Callers that are remembered; beyond, all are forgotten, which lets a few ask once more.
 const CALLERS_MAX: usize = 10_000;
@@ -29,9 +29,7 @@ impl Limits {
         let limit = self.limit?;
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let caller = (project.to_owned(), subject.to_owned());
-        if buckets.len() >= CALLERS_MAX && !buckets.contains_key(&caller) {
-            buckets.clear();
-        }
+        make_room(&mut buckets, &caller, CALLERS_MAX, |_| false);
         let bucket = buckets.entry(caller).or_insert_with(|| Bucket::new(limit, now));
         let wait = bucket.next_at(now).since(now);
         if wait.is_zero() {

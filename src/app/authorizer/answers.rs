@@ -6,6 +6,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::Verdict;
+use crate::domain::room::make_room;
 
 /// Beyond these, answers that are over are forgotten first, then all of the kind.
 const GRANTED_MAX: usize = 10_000;
@@ -34,12 +35,7 @@ impl Answers {
             Ok(_) => (&mut self.granted, GRANTED_MAX),
             Err(_) => (&mut self.refused, REFUSED_MAX),
         };
-        if answers.len() >= max {
-            answers.retain(|_, (_, until)| now < *until);
-            if answers.len() >= max {
-                answers.clear();
-            }
-        }
+        make_room(answers, &key, max, |(_, until)| now >= *until);
         answers.insert(key, (verdict, now + kept));
     }
 }
