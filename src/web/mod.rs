@@ -27,7 +27,7 @@ use actix_web::{
 use self::{guesses::Guesses, limits::Limits};
 pub use self::{unread::close_on_unread, v1::api_key_json};
 use crate::{
-    app::{AccessError, App},
+    app::{AccessError, App, Principal},
     domain::{channel::RateLimit, proxies::TrustedProxies},
     jobs::Jobs,
 };
@@ -89,6 +89,30 @@ impl Web {
         let client = self.client(request).filter(|_| error == AccessError::Invalid)?;
         self.credential_guesses.count(client, self.app.clock.monotonic())
     }
+
+    /// Who asks, by the credential that a face has found in the request.
+    async fn admit(
+        &self,
+        request: &HttpRequest,
+        credential: impl FnOnce() -> Result<Option<String>, AccessError>,
+    ) -> Result<Principal, NotAdmitted> {
+        let refused = |error| match self.wrong_credential(request, error) {
+            Some(wait) => NotAdmitted::GuessesTooOften(wait),
+            None => NotAdmitted::Refused(error),
+        };
+        let principal = self.app.authenticate(credential).await.map_err(refused)?;
+        match self.limits.take(&principal.project, &principal.subject, self.app.now()) {
+            Some(wait) => Err(NotAdmitted::AsksTooOften(wait)),
+            None => Ok(principal),
+        }
+    }
+}
+
+/// Why nothing is done for a request. Each face has its own words for it.
+enum NotAdmitted {
+    Refused(AccessError),
+    GuessesTooOften(Duration),
+    AsksTooOften(Duration),
 }
 
 /// What only whoever runs the server needs to reach.

@@ -16,7 +16,7 @@ use actix_web::{
 
 use self::error::GoogleError;
 use super::{
-    Web,
+    NotAdmitted, Web,
     body::{self, BodyError},
     extract::{Query, bearer},
     v1::Problem,
@@ -54,15 +54,10 @@ async fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Goo
         let given = |name: &&str| query.get(name).map(str::to_owned);
         Ok(bearer(request)?.or_else(|| QUERY_CREDENTIALS.iter().find_map(given)))
     };
-    let refused = |error| match web.wrong_credential(request, error) {
-        Some(wait) => GoogleError::too_many(wait),
-        None => error.into(),
-    };
-    let principal = web.app.authenticate(token).await.map_err(refused)?;
-    match web.limits.take(&principal.project, &principal.subject, web.app.now()) {
-        Some(wait) => Err(GoogleError::too_many(wait)),
-        None => Ok(principal),
-    }
+    web.admit(request, token).await.map_err(|reason| match reason {
+        NotAdmitted::Refused(error) => error.into(),
+        NotAdmitted::GuessesTooOften(wait) | NotAdmitted::AsksTooOften(wait) => GoogleError::too_many(wait),
+    })
 }
 
 async fn read_body(payload: Payload, web: &Web) -> Result<web::Bytes, GoogleError> {

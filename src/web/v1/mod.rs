@@ -21,7 +21,7 @@ use actix_web::{
 use serde::Serialize;
 
 pub use self::{api_keys::key_json as api_key_json, problem::Problem};
-use super::{Web, extract::bearer};
+use super::{NotAdmitted, Web, extract::bearer};
 pub(super) use crate::domain::place::page_token;
 use crate::{
     app::Principal,
@@ -68,15 +68,11 @@ pub fn routes(config: &mut ServiceConfig, prefix: &str) {
 }
 
 async fn authenticate(request: &HttpRequest, web: &Web) -> Result<Principal, Problem> {
-    let refused = |error| match web.wrong_credential(request, error) {
-        Some(wait) => Problem::too_many("too many wrong credentials", wait),
-        None => error.into(),
-    };
-    let principal = web.app.authenticate(|| bearer(request)).await.map_err(refused)?;
-    match web.limits.take(&principal.project, &principal.subject, web.app.now()) {
-        Some(wait) => Err(Problem::too_many("this caller asks too often", wait)),
-        None => Ok(principal),
-    }
+    web.admit(request, || bearer(request)).await.map_err(|reason| match reason {
+        NotAdmitted::Refused(error) => error.into(),
+        NotAdmitted::GuessesTooOften(wait) => Problem::too_many("too many wrong credentials", wait),
+        NotAdmitted::AsksTooOften(wait) => Problem::too_many("this caller asks too often", wait),
+    })
 }
 
 /// A JSON answer, with the newline that a terminal wants.
