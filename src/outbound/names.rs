@@ -88,14 +88,17 @@ impl Names {
             let asked = Asked::new(config_of(servers), ResolverOpts::default(), Hosts::default())?;
             Source::Servers(Arc::new(asked))
         };
-        Ok(Self { source: Arc::new(source), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) })
+        Ok(Self::from_source(source))
     }
 
     /// As the system does where its files say this.
     #[cfg(test)]
     pub fn of_files(resolv_conf: &[u8], hosts_file: &[u8]) -> Result<Self, NetError> {
-        let source = Source::Servers(Arc::new(Asked::of_system(resolv_conf, hosts_file)?));
-        Ok(Self { source: Arc::new(source), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) })
+        Ok(Self::from_source(Source::Servers(Arc::new(Asked::of_system(resolv_conf, hosts_file)?))))
+    }
+
+    fn from_source(source: Source) -> Self {
+        Self { source: Arc::new(source), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
     }
 
     /// All addresses of `name`. One that ends with a dot is looked for nowhere but under that name.

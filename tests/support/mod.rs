@@ -13,6 +13,7 @@
     reason = "test code: a broken expectation is a failed test"
 )]
 
+pub mod certificate;
 pub mod connect;
 pub mod dns;
 pub mod misbehaving;

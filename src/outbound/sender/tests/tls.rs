@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use self::certificate::receiver_called;
 use super::*;
+
+#[path = "../../../../tests/support/certificate.rs"]
+mod certificate;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEAD_BYTES: usize = 9;
@@ -27,22 +29,12 @@ struct Receiver {
 impl Receiver {
     /// With a certificate for `name` from an authority of its own.
     async fn new(name: &str, protocol: &[u8]) -> (Self, Address) {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
-        let chain = vec![CertificateDer::from(leaf.der().to_vec())];
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config =
-            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let mut config = config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        let (mut config, ca_pem) = receiver_called(name);
         config.alpn_protocols = vec![protocol.to_vec()];
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = address(&format!("https://{}/", listener.local_addr().unwrap()));
-        (Self { listener, acceptor: TlsAcceptor::from(Arc::new(config)), ca_pem: ca.pem() }, address)
+        (Self { listener, acceptor: TlsAcceptor::from(Arc::new(config)), ca_pem }, address)
     }
 
     /// A sender that trusts the authority.
