@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod flags;
 mod issuer;
+mod proxy;
 mod secret;
 mod sources;
 mod table;
@@ -297,7 +298,7 @@ impl Reader<'_> {
         let ip_literals = self.required("EGRESS_IP_LITERALS", values::boolean);
         let ca_file = self.optional("EGRESS_CA_FILE", |text| Ok(PathBuf::from(text)));
         let name_servers = self.optional("EGRESS_DNS", values::name_servers);
-        let proxy = self.optional("EGRESS_PROXY", values::proxy);
+        let proxy = self.optional("EGRESS_PROXY", proxy::read);
         Some(EgressConfig {
             allow: allow?.unwrap_or_default(),
             http: http?,

@@ -1,7 +1,6 @@
 //! Readers of single values: text in, typed value or the reason out. The reason never quotes a secret.
 
 use std::{
-    borrow::Cow,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroU32,
@@ -9,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use percent_encoding::percent_decode_str;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -19,7 +17,6 @@ use crate::domain::{
     claim::Reminders,
     duration::{format_duration, parse_duration},
     egress::AllowRule,
-    egress_proxy::{Credentials, EgressProxy, ProxyServer},
 };
 
 pub(super) const SECRET_BYTES_MIN: usize = 32;
@@ -28,9 +25,6 @@ pub(super) const ALLOW_RULES_MAX: usize = 256;
 const RATE_MAX: u32 = 1_000_000;
 pub(super) const NAME_SERVERS_MAX: usize = 8;
 const DNS_PORT: u16 = 53;
-const SOCKS_PORT: u16 = 1080;
-/// Where a port must be given: there is no usual one.
-const NO_PORT: u16 = 0;
 const HOST_WINDOW_MAX: u32 = 1_024;
 const HEADER_PREFIX_BYTES_MAX: usize = 64;
 const USER_AGENT_BYTES_MAX: usize = 256;
@@ -251,34 +245,8 @@ pub(super) fn name_servers(text: &str) -> Reading<Vec<SocketAddr>> {
     })
 }
 
-/// By its IP address: a name would be looked up, and judged, as a receiver's. Never quoted: it may hold a password.
-pub(super) fn proxy(text: &str) -> Reading<EgressProxy> {
-    let proxy = match text.split_once("://") {
-        Some(("socks5", server)) => proxy_server(server, SOCKS_PORT).map(EgressProxy::Socks5),
-        Some(("http", server)) => proxy_server(server, NO_PORT).map(EgressProxy::Http),
-        _ => None,
-    };
-    proxy.ok_or_else(|| {
-        "is no proxy: write socks5://10.0.0.9:1080 or http://10.0.0.9:3128, by its IP address, with \
-         USER:PASSWORD@ before that, percent-encoded, where it asks for them"
-            .to_owned()
-    })
-}
-
-fn proxy_server(text: &str, port: u16) -> Option<ProxyServer> {
-    let decoded = |text| percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned);
-    let (credentials, place) = match text.rsplit_once('@') {
-        Some((credentials, place)) => {
-            let (user, password) = credentials.split_once(':')?;
-            (Some(Credentials::new(decoded(user)?, decoded(password)?)?), place)
-        }
-        None => (None, text),
-    };
-    Some(ProxyServer { address: at_port(place, port)?, credentials })
-}
-
 /// An address and port, or an address alone, unless that leaves it without a port.
-fn at_port(text: &str, port: u16) -> Option<SocketAddr> {
+pub(super) fn at_port(text: &str, port: u16) -> Option<SocketAddr> {
     let ip = || text.trim_matches(['[', ']']).parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, port));
     text.parse().ok().or_else(ip).filter(|address| address.port() != 0)
 }
