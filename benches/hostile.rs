@@ -19,9 +19,11 @@
     reason = "a load harness measures real time, and whatever breaks ends it"
 )]
 
+#[path = "support/mod.rs"]
+mod support;
+
 use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, ExitCode, Stdio},
+    process::ExitCode,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -31,6 +33,8 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+
+use self::support::server::Server;
 
 const RECEIVERS: usize = 200;
 /// One event for each channel, so often.
@@ -63,64 +67,6 @@ const HOSTILE: [Manners; 6] = [
 
 /// When each event that was counted arrived, after its publish.
 type Arrivals = Arc<Mutex<Vec<Duration>>>;
-
-struct Server {
-    process: Child,
-    url: String,
-    _folder: tempdir::Folder,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-mod tempdir {
-    //! A folder that goes with its owner.
-
-    use std::path::PathBuf;
-
-    pub(crate) struct Folder(pub PathBuf);
-
-    impl Folder {
-        pub(crate) fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("watchpost-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-}
-
-fn serve(name: &str) -> Server {
-    let folder = tempdir::Folder::new(name);
-    let mut process = Command::new(env!("CARGO_BIN_EXE_watchpost"))
-        .arg("serve")
-        .current_dir(&folder.0)
-        .env("WATCHPOST_LISTEN", "127.0.0.1:0")
-        .env("WATCHPOST_DATABASE_URL", format!("sqlite:{}", folder.0.join("watchpost.db").display()))
-        .env("WATCHPOST_AUTH", "off")
-        .env("WATCHPOST_EGRESS_ALLOW", "127.0.0.0/8")
-        .env("WATCHPOST_LOG", "error")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the server starts");
-    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    let url = lines
-        .by_ref()
-        .map_while(Result::ok)
-        .find_map(|line| line.split_once("listening on ").map(|(_, url)| url.trim().to_owned()))
-        .expect("it says where it listens");
-    std::thread::spawn(move || lines.for_each(drop));
-    Server { process, url, _folder: folder }
-}
 
 /// Answers every connection with its manners. Where it answers, it notes when events arrive, if they count.
 async fn receive(manners: Manners, begin: Instant, counted: Option<Arrivals>) -> u16 {
@@ -218,8 +164,8 @@ struct Figures {
     per_second: f64,
 }
 
-async fn run(name: &str, hostile: bool) -> Figures {
-    let server = serve(name);
+async fn run(hostile: bool) -> Figures {
+    let server = Server::start(&[]);
     let begin = Instant::now();
     let arrivals = Arrivals::default();
     let client = reqwest::Client::new();
@@ -229,7 +175,7 @@ async fn run(name: &str, hostile: bool) -> Figures {
         let port = receive(manners, begin, counted).await;
         let channel = json!({ "id": format!("c{at}"), "resource": format!("bench/{at}"),
                               "address": format!("http://127.0.0.1:{port}/") });
-        post(&client, &format!("{}/v1/channels", server.url), &channel).await;
+        post(&client, &server, "/v1/channels", &channel).await;
     }
     let opened = begin.elapsed();
     let mut ticks = tokio::time::interval(EVERY);
@@ -238,7 +184,7 @@ async fn run(name: &str, hostile: bool) -> Figures {
         let sent_at = u64::try_from(begin.elapsed().as_micros()).unwrap();
         let event = |at| json!({ "resource": format!("bench/{at}"), "name": "bench.tick", "data": { "sentAt": sent_at } });
         let events: Vec<Value> = (0..RECEIVERS).map(event).collect();
-        post(&client, &format!("{}/v1/events", server.url), &json!({ "events": events })).await;
+        post(&client, &server, "/v1/events", &json!({ "events": events })).await;
     }
     let counted = begin.elapsed().saturating_sub(WARM_UP);
     let mut latencies = std::mem::take(&mut *arrivals.lock().unwrap());
@@ -251,15 +197,16 @@ async fn run(name: &str, hostile: bool) -> Figures {
     }
 }
 
-async fn post(client: &reqwest::Client, url: &str, body: &Value) {
-    let request = client.post(url).header("content-type", "application/json").body(body.to_string());
+async fn post(client: &reqwest::Client, server: &Server, path: &str, body: &Value) {
+    let request = client.post(format!("{}{path}", server.url)).bearer_auth(&server.token);
+    let request = request.header("content-type", "application/json").body(body.to_string());
     let answer = request.send().await.expect("the server answers");
-    assert!(answer.status().is_success(), "{url}: {}", answer.status());
+    assert!(answer.status().is_success(), "{path}: {}", answer.status());
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let (calm, stormy) = (run("calm", false).await, run("stormy", true).await);
+    let (calm, stormy) = (run(false).await, run(true).await);
     for (name, figures) in [("all answer", &calm), ("half hostile", &stormy)] {
         println!(
             "{name:<14} p50 {:>7.2} ms   p99 {:>7.2} ms   {:>7.1} arrivals/s of the healthy half",

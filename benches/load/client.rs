@@ -1,7 +1,7 @@
 //! A publisher that costs little: one kept connection, one request after the other.
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -40,15 +40,11 @@ impl Client {
         let answer = self.sender.send_request(request).await.expect("the server answers");
         let status = answer.status();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
-        assert!(is_fine(status), "{path}: {status} {}", String::from_utf8_lossy(&body));
+        assert!(status.is_success(), "{path}: {status} {}", String::from_utf8_lossy(&body));
         body
     }
 
     pub(crate) async fn open(&mut self, channel: &Value) {
         self.post("/v1/channels", channel.to_string()).await;
     }
-}
-
-fn is_fine(status: StatusCode) -> bool {
-    status.is_success()
 }
