@@ -9,7 +9,7 @@ use watchpost::{
 use crate::{
     base::{Base, Gate},
     build::{
-        accepted, at, attempt, changed, channel, checkpoint, cursor, event, fan, grow, level, opened,
+        accepted, all, at, attempt, changed, channel, checkpoint, cursor, event, fan, grow, level, opened,
         publish, view,
     },
     support::receiver::in_time,
@@ -76,7 +76,7 @@ async fn commands_and_checkpoints_do_not_block_each_other(base: Base) {
             checkpoint(&checkpointer, Checkpoint { cursors, attempts, ..Default::default() }).await;
         }
     });
-    crate::build::all(tasks).await;
+    all(tasks).await;
     assert_eq!(view(&store, "c").await.channel.rev, 121);
     assert_eq!(base.number("select count(*) from attempts").await, 120);
 }
@@ -117,7 +117,7 @@ async fn a_change_is_made_of_what_the_channel_is_then(base: Base) {
             }
         });
     }
-    crate::build::all(changing).await;
+    all(changing).await;
     assert_eq!(view(&nodes[0], "c").await.channel.options.max_attempts, Some(100));
 }
 
@@ -176,6 +176,6 @@ async fn no_word_of_a_change_is_lost() {
     })
     .await;
     gate.open().await;
-    crate::build::all(changing).await;
-    assert_eq!(crate::build::all(taking).await, [3]);
+    all(changing).await;
+    assert_eq!(all(taking).await, [3]);
 }
